@@ -1,0 +1,69 @@
+/**
+ * Element types. `int64` exists only inside ONNX graphs, where an operator demands it:
+ * indices are int32 everywhere a user can see them.
+ */
+export type DType = 'float32' | 'float64' | 'float16' | 'int32' | 'int64' | 'bool';
+
+/** Host storage of a tensor. float16 is raw bits in a Uint16Array, bool one byte an element. */
+export type TypedArray =
+  | Float32Array<ArrayBufferLike>
+  | Float64Array<ArrayBufferLike>
+  | Int32Array<ArrayBufferLike>
+  | Uint8Array<ArrayBufferLike>
+  | Uint16Array<ArrayBufferLike>;
+
+interface DTypeInfo {
+  /** Bytes per element. */
+  bytes: number;
+  /** ONNX TensorProto.DataType. */
+  onnx: number;
+  /** Spelling in printed programs. */
+  short: string;
+  kind: 'float' | 'int' | 'bool';
+}
+
+export const dtypes: Readonly<Record<DType, DTypeInfo>> = {
+  float32: { bytes: 4, onnx: 1, short: 'f32', kind: 'float' },
+  float64: { bytes: 8, onnx: 11, short: 'f64', kind: 'float' },
+  float16: { bytes: 2, onnx: 10, short: 'f16', kind: 'float' },
+  int32: { bytes: 4, onnx: 6, short: 'i32', kind: 'int' },
+  int64: { bytes: 8, onnx: 7, short: 'i64', kind: 'int' },
+  bool: { bytes: 1, onnx: 9, short: 'bool', kind: 'bool' },
+};
+
+export const isFloat = (dtype: DType): boolean => dtypes[dtype].kind === 'float';
+
+/** Smallest buffer handed to native code. V8 keeps typed arrays of 64 bytes or less on its moving heap. */
+const smallestBuffer = 128;
+
+/**
+ * A zero-filled typed array of `length` elements whose memory never moves, so that native code may
+ * hold its address: its ArrayBuffer is explicit and at least 128 bytes long.
+ */
+export function allocate(dtype: DType, length: number): TypedArray {
+  const buffer = new ArrayBuffer(Math.max(smallestBuffer, length * dtypes[dtype].bytes));
+  switch (dtype) {
+    case 'float32':
+      return new Float32Array(buffer, 0, length);
+    case 'float64':
+      return new Float64Array(buffer, 0, length);
+    case 'float16':
+      return new Uint16Array(buffer, 0, length);
+    case 'int32':
+      return new Int32Array(buffer, 0, length);
+    case 'bool':
+      return new Uint8Array(buffer, 0, length);
+    case 'int64':
+      throw new TypeError('int64 tensors exist only inside graphs; use int32');
+  }
+}
+
+/** The dtype whose host storage `data` is, or undefined for arrays that no tensor uses. */
+export function dtypeOf(data: unknown): DType | undefined {
+  if (data instanceof Float32Array) return 'float32';
+  if (data instanceof Int32Array) return 'int32';
+  if (data instanceof Float64Array) return 'float64';
+  if (data instanceof Uint8Array) return 'bool';
+  if (data instanceof Uint16Array) return 'float16';
+  return undefined;
+}
