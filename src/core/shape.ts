@@ -75,7 +75,9 @@ export function normalizeAxes(axes: number | readonly number[] | undefined, rank
 export function checkShape(shape: Shape): void {
   for (const dim of shape) {
     if (!Number.isSafeInteger(dim) || dim < 0) {
-      throw new AnnealError(`shape ${formatShape(shape)} has a size that is not a non-negative integer: ${dim}`);
+      throw new AnnealError(
+        `shape ${formatShape(shape)} has a size that is not a non-negative integer: ${dim}`,
+      );
     }
   }
 }

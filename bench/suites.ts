@@ -1,0 +1,16 @@
+/** The suites that `npm run bench -- SUITE` knows. Each is loaded only when asked for. */
+import type { Suite } from './harness.js';
+
+/** One entry of the list of suites. */
+export interface SuiteEntry {
+  about: string;
+  load(): Promise<Suite>;
+}
+
+/** Every suite, by name. */
+export const suites: Record<string, SuiteEntry> = {
+  engine: {
+    about: 'train steps, memory, call and start-up costs against PyTorch, jax-js and tfjs',
+    load: async () => (await import('./engine.js')).engine,
+  },
+};

@@ -1,0 +1,231 @@
+import { type GraphInput, type GraphOutput, type LoweredGraph, lowerGraph } from '../onnx/graph.js';
+import type { Backend, Executable, Port, SlotBinding } from '../runtime/backend.js';
+import { allocate } from './dtype.js';
+import { AnnealError, atUserFrame } from './errors.js';
+import { rewrite, topological } from './graph.js';
+import { accumulate, add, identity, mul } from './ops/elementwise.js';
+import { zerosLike } from './ops/view.js';
+import { optimize, passes, type Saving } from './passes/index.js';
+import { formatShape } from './shape.js';
+import type { Node, Tensor } from './tensor.js';
+import { Variable } from './variable.js';
+
+/** A traced program before compilation. */
+export interface TracedProgram {
+  inputs: ReadonlyMap<string, Tensor>;
+  outputs: ReadonlyMap<string, Tensor>;
+  assignments: ReadonlyMap<Variable, Tensor>;
+}
+
+/** One graph of a program; a program with micro-batches has two: the batch's and the update's. */
+export interface Phase {
+  inputs: GraphInput[];
+  outputs: GraphOutput[];
+  slots: SlotBinding[];
+  roots: readonly Tensor[];
+  lowered: LoweredGraph;
+  savings: readonly Saving[];
+}
+
+/** What running a program needs. */
+export interface CompiledProgram {
+  phases: readonly { phase: Phase; executable: Executable }[];
+  /** Sums over micro-batches, to be cleared if a run fails between them. */
+  accumulators: readonly Variable[];
+}
+
+const isElementwise = (node: Node) => ['add', 'sub', 'mul', 'div', 'identity'].includes(node.op.name);
+
+/** The nodes that read `leaf` or a view of it, whose memory the runtime may share. */
+function readersOf(leaf: Tensor, consumers: ReadonlyMap<Tensor, readonly Node[]>): Node[] {
+  const found: Node[] = [];
+  for (const node of consumers.get(leaf) ?? []) {
+    found.push(node);
+    if (node.op.view) for (const t of node.outputs) found.push(...readersOf(t, consumers));
+  }
+  return found;
+}
+
+/** `node` may write over the memory of `leaf` while it reads it: it reads each element before it writes it. */
+function readsBeforeWriting(node: Node, leaf: Tensor): boolean {
+  if (node.op.name === 'gemm')
+    return node.inputs[2] === leaf && node.inputs[0] !== leaf && node.inputs[1] !== leaf;
+  return isElementwise(node) && node.inputs.every((t) => t !== leaf || t.size === node.outputs[0]!.size);
+}
+
+/**
+ * Whether the new value of a variable may be written straight over its old one: every reader of the old
+ * value must have run before the writer, in any order that respects the data.
+ */
+export function isSafeInPlace(
+  leaf: Tensor,
+  next: Tensor,
+  consumers: ReadonlyMap<Tensor, readonly Node[]>,
+  position: ReadonlyMap<Node, number>,
+): boolean {
+  const readers = readersOf(leaf, consumers);
+  if (readers.length === 0) return true;
+  const first = Math.min(...readers.map((node) => position.get(node)!));
+  const before = new Set<Tensor>();
+  const stack: Tensor[] = [next];
+  while (stack.length > 0) {
+    const t = stack.pop()!;
+    if (before.has(t)) continue;
+    before.add(t);
+    // Nothing earlier than the first reader can lie between it and the writer.
+    if (position.get(t.node)! >= first) stack.push(...t.node.inputs);
+  }
+  return readers.every((node) => {
+    if (node === next.node) return readsBeforeWriting(node, leaf);
+    return node.outputs.every((t) => !consumers.has(t) || before.has(t));
+  });
+}
+
+/** Lowers one graph and decides how each variable takes part in it. */
+function makePhase(
+  inputs: ReadonlyMap<string, Tensor>,
+  outputs: ReadonlyMap<string, Tensor>,
+  assignments: ReadonlyMap<Variable, Tensor>,
+): Phase {
+  const targets = [...assignments.keys()];
+  const { roots, savings } = optimize([...outputs.values(), ...assignments.values()]);
+  const order = topological(roots);
+  const position = new Map(order.map((node, i) => [node, i]));
+  const consumers = new Map<Tensor, Node[]>();
+  for (const node of order) {
+    for (const t of new Set(node.inputs)) {
+      const list = consumers.get(t);
+      if (list) list.push(node);
+      else consumers.set(t, [node]);
+    }
+  }
+  const read = order.flatMap(({ payload }) => (payload instanceof Variable ? [payload] : []));
+  const rootSet = new Set(roots);
+  const graphInputs: GraphInput[] = [...inputs].map(([name, tensor]) => ({ name: `in.${name}`, tensor }));
+  const graphOutputs: GraphOutput[] = [...outputs.keys()].map((name, i) => ({
+    name: `out.${name}`,
+    tensor: roots[i]!,
+  }));
+  const slots = [...new Set([...read, ...targets])].map((slot, i): SlotBinding => {
+    const reads = read.includes(slot) && (consumers.has(slot) || rootSet.has(slot));
+    if (reads) graphInputs.push({ name: `var.${i}.${slot.name}`, tensor: slot });
+    const at = targets.indexOf(slot);
+    const next = at < 0 ? undefined : roots[outputs.size + at]!;
+    if (next) graphOutputs.push({ name: `next.${i}.${slot.name}`, tensor: next });
+    const shared = next !== undefined && roots.filter((r) => r === next).length > 1;
+    return {
+      slot,
+      input: reads ? `var.${i}.${slot.name}` : undefined,
+      output: next ? `next.${i}.${slot.name}` : undefined,
+      inPlace:
+        next !== undefined && !shared && !rootSet.has(slot) && isSafeInPlace(slot, next, consumers, position),
+    };
+  });
+  return {
+    inputs: graphInputs,
+    outputs: graphOutputs,
+    slots,
+    roots,
+    lowered: lowerGraph(graphInputs, graphOutputs, 'ort'),
+    savings,
+  };
+}
+
+/** Tensors that depend on an input of the program without passing an accumulation mark. */
+function batchTensors(roots: readonly Tensor[]): Set<Tensor> {
+  const found = new Set<Tensor>();
+  for (const node of topological(roots)) {
+    const depends =
+      node.op.name === 'input' || (node.op.name !== 'accumulate' && node.inputs.some((t) => found.has(t)));
+    if (depends) for (const t of node.outputs) found.add(t);
+  }
+  return found;
+}
+
+/** Accumulates scalar outputs by themselves; anything else that belongs to one micro-batch is refused. */
+function accumulateOutputs(
+  outputs: ReadonlyMap<string, Tensor>,
+  assignments: ReadonlyMap<Variable, Tensor>,
+): Map<string, Tensor> {
+  const batch = batchTensors([...outputs.values(), ...assignments.values()]);
+  for (const [variable, next] of assignments) {
+    if (batch.has(next)) {
+      throw new AnnealError(
+        `${variable.name} is assigned a value of a single micro-batch; pass it through accumulate()${atUserFrame(next.node.origin)}`,
+      );
+    }
+  }
+  return new Map(
+    [...outputs].map(([name, t]) => {
+      if (!batch.has(t)) return [name, t];
+      if (t.size === 1 && t.dtype === 'float32') return [name, accumulate(t)];
+      throw new AnnealError(
+        `output "${name}" ${t.dtype}${formatShape(t.shape)} belongs to a single micro-batch; return a scalar, or run without microBatches`,
+      );
+    }),
+  );
+}
+
+/**
+ * Cuts a program at its accumulation marks: the first phase runs once per micro-batch and adds to
+ * accumulators, the second runs once and reads their means.
+ */
+function splitPhases(traced: TracedProgram, count: number): { phases: Phase[]; accumulators: Variable[] } {
+  const outputs = accumulateOutputs(traced.outputs, traced.assignments);
+  const { roots } = optimize([...outputs.values(), ...traced.assignments.values()], passes(true));
+  const sums = new Map<Variable, Tensor>();
+  const meanOf = new Map<Tensor, Tensor>();
+  const cut = rewrite(roots, (node) => {
+    if (node.op.name !== 'accumulate') return undefined;
+    const source = node.inputs[0]!;
+    let mean = meanOf.get(source);
+    if (!mean) {
+      const { dtype, shape, size } = source;
+      const sum = new Variable(allocate(dtype, size), dtype, shape, {
+        name: `sum${sums.size}`,
+        trainable: false,
+      });
+      sums.set(sum, add(sum, source));
+      meanOf.set(source, (mean = mul(sum, 1 / count)));
+    }
+    return [mean];
+  });
+  const names = [...outputs.keys()];
+  const updates = new Map([...traced.assignments.keys()].map((v, i) => [v, cut[names.length + i]!]));
+  for (const sum of sums.keys()) updates.set(sum, identity(zerosLike(sum)));
+  const results = new Map(names.map((name, i) => [name, cut[i]!]));
+  return {
+    phases: [makePhase(traced.inputs, new Map(), sums), makePhase(new Map(), results, updates)],
+    accumulators: [...sums.keys()],
+  };
+}
+
+const ports = (list: readonly (GraphInput | GraphOutput)[], prefix: string): Port[] =>
+  list.flatMap(({ name, tensor }) =>
+    name.startsWith(prefix) ? [{ name, dtype: tensor.dtype, shape: tensor.shape }] : [],
+  );
+
+/** Optimises, lowers and compiles a traced program. */
+export async function compileProgram(
+  traced: TracedProgram,
+  backend: Backend,
+  label: string,
+  microBatches: number,
+): Promise<CompiledProgram> {
+  const { phases, accumulators } =
+    microBatches > 1
+      ? splitPhases(traced, microBatches)
+      : { phases: [makePhase(traced.inputs, traced.outputs, traced.assignments)], accumulators: [] };
+  const executables = await Promise.all(
+    phases.map((phase) =>
+      backend.compile({
+        label,
+        model: phase.lowered.model,
+        inputs: ports(phase.inputs, 'in.'),
+        outputs: ports(phase.outputs, 'out.'),
+        slots: phase.slots,
+      }),
+    ),
+  );
+  return { phases: phases.map((phase, i) => ({ phase, executable: executables[i]! })), accumulators };
+}

@@ -1,0 +1,318 @@
+import { type DType, isFloat } from '../dtype.js';
+import { AnnealError } from '../errors.js';
+import { toFloat16 } from '../float16.js';
+import { checkDTypes, defineOp, floats, type OpCase } from '../op.js';
+import { checkShape, formatShape, type Shape, sizeOf } from '../shape.js';
+import type { Tensor, TensorType } from '../tensor.js';
+import { convTransposeOp, type Padding, type PerAxis, perAxis, resolvePadding, samePadding } from './conv.js';
+import { add, equal, logicalAnd, logicalNot, logicalOr, maximum, mul, where } from './elementwise.js';
+import { constant, scalar } from './leaf.js';
+import { matmul } from './matmul.js';
+import { mean } from './reduce.js';
+import { broadcastTo, pad, placeStrided, reshape, slice } from './view.js';
+
+type PoolAttributes = {
+  kernel: readonly number[];
+  strides: readonly number[];
+  padsBefore: readonly number[];
+  padsAfter: readonly number[];
+};
+
+function inferPool(x: TensorType, { kernel, strides, padsBefore, padsAfter }: PoolAttributes): TensorType {
+  checkDTypes([x], floats);
+  const rank = x.shape.length - 2;
+  if (rank < 1) throw new AnnealError('x must have the shape [N, C, ...] with an axis to pool over');
+  for (const list of [kernel, strides, padsBefore, padsAfter]) {
+    const least = list === kernel || list === strides ? 1 : 0;
+    if (list.length !== rank || list.some((v) => !Number.isInteger(v) || v < least)) {
+      throw new AnnealError(`kernel, stride and padding must be ${rank} integers each, not [${list}]`);
+    }
+  }
+  const spatial = kernel.map((k, i) => {
+    // Wider padding would make windows without a single element of x.
+    if (padsBefore[i]! >= k || padsAfter[i]! >= k) {
+      throw new AnnealError(`padding ${padsBefore[i]}, ${padsAfter[i]} must be smaller than the kernel ${k}`);
+    }
+    const room = x.shape[i + 2]! + padsBefore[i]! + padsAfter[i]!;
+    if (k > room) {
+      throw new AnnealError(
+        `the kernel spans ${k} along axis ${i + 2}, but x has ${room} there with its padding`,
+      );
+    }
+    return Math.floor((room - k) / strides[i]!) + 1;
+  });
+  return { dtype: x.dtype, shape: [...x.shape.slice(0, 2), ...spatial] };
+}
+
+const padded = (x: Tensor, { padsBefore, padsAfter }: PoolAttributes, value: number) =>
+  pad(x, [[0, 0], [0, 0], ...padsBefore.map((before, i) => [before, padsAfter[i]!] as const)], value);
+
+/** Every offset inside the kernel, in row-major order. */
+function offsetsOf(kernel: readonly number[]): number[][] {
+  return kernel.reduce<number[][]>(
+    (list, k) => list.flatMap((offset) => Array.from({ length: k }, (_, i) => [...offset, i])),
+    [[]],
+  );
+}
+
+/** For each kernel offset the elements of the padded x that it meets, one for each element of the result. */
+function windows(x: Tensor, a: PoolAttributes, output: Shape, value: number): Tensor[] {
+  const source = padded(x, a, value);
+  return offsetsOf(a.kernel).map((offset) => {
+    const cuts = offset.map((at, i) => {
+      const step = a.strides[i]!;
+      return [at, at + (output[i + 2]! - 1) * step + 1, step] as const;
+    });
+    return slice(source, [null, null, ...cuts]);
+  });
+}
+
+function poolFlops(_: readonly TensorType[], { kernel }: PoolAttributes, [y]: readonly TensorType[]): number {
+  return sizeOf(kernel) * sizeOf(y!.shape);
+}
+
+const onnxAttributes = ({ kernel, strides, padsBefore, padsAfter }: PoolAttributes) => ({
+  kernel_shape: kernel,
+  strides,
+  pads: [...padsBefore, ...padsAfter],
+});
+
+const poolAttributes: readonly { shape: Shape; attributes: PoolAttributes }[] = [
+  { shape: [2, 2, 6], attributes: { kernel: [2], strides: [2], padsBefore: [0], padsAfter: [0] } },
+  { shape: [1, 1, 6], attributes: { kernel: [3], strides: [2], padsBefore: [1], padsAfter: [0] } },
+  {
+    shape: [2, 3, 4, 4],
+    attributes: { kernel: [2, 2], strides: [2, 2], padsBefore: [0, 0], padsAfter: [0, 0] },
+  },
+  {
+    shape: [1, 2, 5, 6],
+    attributes: { kernel: [3, 2], strides: [2, 3], padsBefore: [1, 0], padsAfter: [1, 1] },
+  },
+  {
+    shape: [1, 2, 4, 5],
+    attributes: { kernel: [3, 2], strides: [1, 2], padsBefore: [0, 0], padsAfter: [0, 0] },
+  },
+  {
+    shape: [2, 1, 3, 4],
+    attributes: { kernel: [1, 1], strides: [2, 1], padsBefore: [0, 0], padsAfter: [0, 0] },
+  },
+];
+
+const averagePoolOp = defineOp<PoolAttributes>({
+  name: 'averagePool',
+  infer: ([x], attributes) => [inferPool(x!, attributes)],
+  flops: poolFlops,
+  decompose([x], attributes) {
+    const { shape } = inferPool(x!, attributes);
+    const total = windows(x!, attributes, shape, 0).reduce((sum, window) => add(sum, window));
+    return [mul(total, 1 / sizeOf(attributes.kernel))];
+  },
+  vjp({ inputs: [x], attributes: { kernel, strides, padsBefore, padsAfter } }, [g]) {
+    if (!g) return [];
+    // Each gradient is spread evenly over its window: a transposed convolution, alike for all channels.
+    const [batch, channels, ...sizes] = x!.shape as [number, number, ...number[]];
+    const planes = reshape(g, [batch * channels, 1, ...g.shape.slice(2)]);
+    const even = broadcastTo(scalar(1 / sizeOf(kernel), g.dtype), [1, 1, ...kernel]);
+    const spread = convTransposeOp.apply([planes, even], {
+      strides,
+      padsBefore,
+      padsAfter,
+      dilations: kernel.map(() => 1),
+      groups: 1,
+      outputPadding: kernel.map((k, i) => (sizes[i]! + padsBefore[i]! + padsAfter[i]! - k) % strides[i]!),
+    })[0]!;
+    return [reshape(spread, x!.shape)];
+  },
+  lower(b, node, attributes) {
+    // ONNX Runtime has no AveragePool of float64.
+    if (node.outputs[0]!.dtype === 'float64') return false;
+    b.result('AveragePool', b.inputs, { ...onnxAttributes(attributes), count_include_pad: true });
+    return true;
+  },
+  cases: poolAttributes.map(({ shape, attributes }) => ({ inputs: [shape], attributes })),
+});
+
+/** Padding that no element loses against. As float32 it is -Infinity, which attributes cannot be. */
+const lowest = -Number.MAX_VALUE;
+
+/** Distinct values well apart, in a scrambled order: no window has a tie or a near one. */
+function apart(shape: Shape): number[] {
+  const n = sizeOf(shape);
+  return Array.from({ length: n }, (_, i) => ((i * 37) % n) / 4 - n / 8);
+}
+
+const maxPoolCases: readonly OpCase<PoolAttributes>[] = [
+  ...poolAttributes.map(({ shape, attributes }) => ({
+    inputs: [{ shape, values: apart(shape) }],
+    attributes,
+  })),
+  {
+    // Ties, below zero so that padding must not win.
+    inputs: [{ shape: [1, 1, 5], values: [-1, -1, -2, -2, -2] }],
+    attributes: { kernel: [3], strides: [1], padsBefore: [1], padsAfter: [1] },
+    gradient: false,
+  },
+];
+
+const maxPoolOp = defineOp<PoolAttributes>({
+  name: 'maxPool',
+  infer: ([x], attributes) => [inferPool(x!, attributes)],
+  flops: poolFlops,
+  decompose([x], attributes) {
+    const { shape } = inferPool(x!, attributes);
+    return [windows(x!, attributes, shape, lowest).reduce((best, window) => maximum(best, window))];
+  },
+  vjp({ inputs: [x], outputs: [y], attributes }, [g]) {
+    if (!g) return [];
+    const { kernel, strides, padsBefore, padsAfter } = attributes;
+    const room = x!.shape.map((dim, i) => (i < 2 ? dim : dim + padsBefore[i - 2]! + padsAfter[i - 2]!));
+    const offsets = offsetsOf(kernel);
+    let taken: Tensor | undefined;
+    let total: Tensor | undefined;
+    for (const [i, window] of windows(x!, attributes, y!.shape, lowest).entries()) {
+      // The first of equal maxima takes the whole gradient.
+      const hit = equal(window, y!);
+      const share = where(taken ? logicalAnd(hit, logicalNot(taken)) : hit, g, 0);
+      taken = taken ? logicalOr(taken, hit) : hit;
+      const placed = placeStrided(share, room, [0, 0, ...offsets[i]!], [1, 1, ...strides]);
+      total = total ? add(total, placed) : placed;
+    }
+    return [
+      slice(
+        total!,
+        x!.shape.map((dim, i) => (i < 2 ? null : [padsBefore[i - 2]!, padsBefore[i - 2]! + dim])),
+      ),
+    ];
+  },
+  lower(b, _node, attributes) {
+    b.result('MaxPool', b.inputs, onnxAttributes(attributes));
+    return true;
+  },
+  cases: maxPoolCases,
+});
+
+/** Options of pooling. */
+export interface PoolOptions {
+  /** Step between windows. Default: the kernel, for windows that do not overlap. */
+  stride?: PerAxis;
+  /** Padding, smaller than the kernel. Default 0. */
+  padding?: Padding;
+}
+
+function pool(op: typeof maxPoolOp, x: Tensor, kernel: PerAxis, options: PoolOptions): Tensor {
+  const rank = x.rank - 2;
+  if (rank !== 1 && rank !== 2) {
+    throw new AnnealError(`${op.name}: wants x [N, C, L] or [N, C, H, W], not ${formatShape(x.shape)}`);
+  }
+  const sizes = perAxis(kernel, rank);
+  const strides = perAxis(options.stride ?? kernel, rank);
+  const totals = x.shape.slice(2).map((size, i) => samePadding(size, sizes[i]!, strides[i]!));
+  const pads = resolvePadding(op.name, options.padding ?? 0, totals);
+  return op.apply([x], { kernel: sizes, strides, ...pads })[0]!;
+}
+
+/**
+ * Mean over windows of the last one or two axes: x [N, C, L] or [N, C, H, W] ->
+ * [N, C, floor((L + padding - kernel) / stride) + 1, …]. Padding is zeros that count in the mean, as in PyTorch.
+ * @throws AnnealError if the kernel is larger than the padded x or the padding not smaller than the kernel.
+ */
+export const averagePool = (x: Tensor, kernel: PerAxis, options: PoolOptions = {}): Tensor =>
+  pool(averagePoolOp, x, kernel, options);
+
+/**
+ * Largest value of windows of the last one or two axes, with the shapes of `averagePool`. Padding never
+ * wins; the first of equal maxima gets the gradient.
+ * @throws AnnealError if the kernel is larger than the padded x or the padding not smaller than the kernel.
+ */
+export const maxPool = (x: Tensor, kernel: PerAxis, options: PoolOptions = {}): Tensor =>
+  pool(maxPoolOp, x, kernel, options);
+
+/** Mean over all axes after the first two: [N, C, …] -> [N, C], or with axes of size 1 if `keepDims`. */
+export function globalAveragePool(x: Tensor, keepDims = false): Tensor {
+  if (x.rank < 3)
+    throw new AnnealError(`globalAveragePool: wants x [N, C, ...], not ${formatShape(x.shape)}`);
+  return mean(
+    x,
+    x.shape.slice(2).map((_, i) => i + 2),
+    keepDims,
+  );
+}
+
+/** A constant matrix whose row i has the given weights, `[column, weight]`; weights of a column add up. */
+function weightMatrix(rows: (readonly [number, number])[][], columns: number, dtype: DType): Tensor {
+  const data = new Float64Array(rows.length * columns);
+  for (const [i, row] of rows.entries()) {
+    for (const [column, weight] of row) data[i * columns + column]! += weight;
+  }
+  const shape = [rows.length, columns];
+  if (dtype === 'float64') return constant(data, shape, dtype);
+  const single = Float32Array.from(data);
+  return constant(dtype === 'float16' ? toFloat16(single) : single, shape, dtype);
+}
+
+/** A matrix along one of the last two axes. */
+const alongAxis = (x: Tensor, axis: number, matrix: Tensor) =>
+  axis === x.rank - 1 ? matmul(x, matrix, { transposeB: true }) : matmul(matrix, x);
+
+function nearestAlong(x: Tensor, axis: number, size: number): Tensor {
+  const from = x.shape[axis]!;
+  if (size % from === 0) {
+    const [head, tail] = [x.shape.slice(0, axis), x.shape.slice(axis + 1)];
+    const repeated = broadcastTo(reshape(x, [...head, from, 1, ...tail]), [
+      ...head,
+      from,
+      size / from,
+      ...tail,
+    ]);
+    return reshape(repeated, [...head, size, ...tail]);
+  }
+  if (from % size === 0)
+    return slice(
+      x,
+      x.shape.map((_, i) => (i === axis ? [null, null, from / size] : null)),
+    );
+  const rows = Array.from({ length: size }, (_, i) => [[Math.floor((i * from) / size), 1] as const]);
+  return alongAxis(x, axis, weightMatrix(rows, from, x.dtype));
+}
+
+function bilinearAlong(x: Tensor, axis: number, size: number): Tensor {
+  const from = x.shape[axis]!;
+  if (size === from) return x;
+  const rows = Array.from({ length: size }, (_, i) => {
+    const at = Math.max(0, ((i + 0.5) * from) / size - 0.5);
+    const low = Math.min(Math.floor(at), from - 1);
+    const weight = at - low;
+    return [[low, 1 - weight] as const, [Math.min(low + 1, from - 1), weight] as const];
+  });
+  return alongAxis(x, axis, weightMatrix(rows, from, x.dtype));
+}
+
+function resize(
+  name: string,
+  along: typeof nearestAlong,
+  x: Tensor,
+  size: readonly [number, number],
+): Tensor {
+  checkShape(size);
+  if (x.rank < 2 || !isFloat(x.dtype) || x.shape.slice(-2).includes(0) || size.includes(0)) {
+    const given = `${x.dtype}${formatShape(x.shape)} to ${formatShape(size)}`;
+    throw new AnnealError(`${name}: wants floats [..., H, W] and sizes of at least 1, not ${given}`);
+  }
+  return along(along(x, x.rank - 2, size[0]), x.rank - 1, size[1]);
+}
+
+/**
+ * The last two axes brought to `size` [H, W] by repeating or dropping elements: position i takes
+ * floor(i · input / output), as `F.interpolate(mode='nearest')` in PyTorch.
+ * @throws AnnealError on tensors of rank below 2, integers and empty sizes.
+ */
+export const resizeNearest = (x: Tensor, size: readonly [number, number]): Tensor =>
+  resize('resizeNearest', nearestAlong, x, size);
+
+/**
+ * The last two axes brought to `size` [H, W] by linear interpolation between the centres of elements, without
+ * smoothing when shrinking: `F.interpolate(mode='bilinear', align_corners=False)` in PyTorch.
+ * @throws AnnealError on tensors of rank below 2, integers and empty sizes.
+ */
+export const resizeBilinear = (x: Tensor, size: readonly [number, number]): Tensor =>
+  resize('resizeBilinear', bilinearAlong, x, size);

@@ -1,0 +1,110 @@
+import type { Slot } from '../runtime/backend.js';
+import { allocate, type DType, type TypedArray } from './dtype.js';
+import { AnnealError, captureOrigin } from './errors.js';
+import { interpret } from './interpret.js';
+import { makeNode } from './op.js';
+import { isConstant, variableOp } from './ops/leaf.js';
+import { formatShape, type Shape, sameShape } from './shape.js';
+import { Tensor } from './tensor.js';
+
+let unnamed = 0;
+
+/** Options of `variable`. */
+export interface VariableOptions {
+  /** Appears in printed programs and checkpoints, and names the optimiser's state. */
+  name?: string;
+  /** False: optimisers and weight decay leave it alone. Default true. */
+  trainable?: boolean;
+}
+
+/**
+ * A tensor with storage: a program reads the value that it has when the program starts, and may assign
+ * the value that it has when the program ends. All state there is.
+ */
+export class Variable extends Tensor implements Slot {
+  readonly name: string;
+  readonly trainable: boolean;
+  data: TypedArray;
+  spare: TypedArray | undefined = undefined;
+
+  constructor(data: TypedArray, dtype: DType, shape: Shape, options: VariableOptions = {}) {
+    const node = makeNode(
+      variableOp as never,
+      [],
+      { dtype, shape },
+      { region: undefined, origin: captureOrigin() },
+    );
+    super(node, 0, dtype, shape);
+    // The node's one output is this object, so that `w` is both the tensor and the variable.
+    Object.assign(node, { outputs: [this], payload: this });
+    this.data = data;
+    this.name = options.name ?? `variable${++unnamed}`;
+    this.trainable = options.trainable ?? true;
+  }
+
+  /**
+   * While a program is traced: makes `next` the variable's value after each run.
+   * @throws AnnealError outside a trace, on a second assignment, and if shape or dtype differ.
+   */
+  assign(next: Tensor): void {
+    if (!sameShape(next.shape, this.shape) || next.dtype !== this.dtype) {
+      throw new AnnealError(
+        `assign: ${this.name} is ${this.dtype}${formatShape(this.shape)}, its new value ${next.dtype}${formatShape(next.shape)}`,
+      );
+    }
+    const trace = currentTrace();
+    if (!trace)
+      throw new AnnealError(`assign: ${this.name} can be assigned only while a program is traced; use set()`);
+    if (trace.assignments.has(this))
+      throw new AnnealError(`assign: ${this.name} is assigned twice in one program`);
+    trace.assignments.set(this, next);
+  }
+
+  /**
+   * Overwrites the value from the host, at once. Await running programs first.
+   * @throws AnnealError if the length differs.
+   */
+  set(values: ArrayLike<number>): void {
+    if (values.length !== this.size) {
+      throw new AnnealError(`set: ${this.name} has ${this.size} elements, the new value ${values.length}`);
+    }
+    this.data.set(values);
+  }
+
+  /** A copy of the current value, in row-major order. */
+  read(): TypedArray {
+    return this.data.slice();
+  }
+}
+
+/** The program that is being traced, and what it assigns. */
+export interface Trace {
+  readonly assignments: Map<Variable, Tensor>;
+}
+
+const traces: Trace[] = [];
+export const currentTrace = (): Trace | undefined => traces.at(-1);
+
+/** Runs `body` as the trace of a program. */
+export function tracing<T>(body: (trace: Trace) => T): T {
+  const trace: Trace = { assignments: new Map() };
+  traces.push(trace);
+  try {
+    return body(trace);
+  } finally {
+    traces.pop();
+  }
+}
+
+/**
+ * A variable with the value of `init`: a constant tensor, or any tensor that depends on constants and
+ * variables only, evaluated now.
+ */
+export function variable(init: Tensor, options: VariableOptions = {}): Variable {
+  const data = allocate(init.dtype, init.size);
+  const fill = init.node.op.name === 'broadcastTo' ? init.node.inputs[0]! : init;
+  if (fill !== init && fill.size === 1 && isConstant(fill)) data.fill((fill.node.payload as TypedArray)[0]!);
+  else if (isConstant(init)) data.set(init.node.payload as TypedArray);
+  else data.set(interpret([init])[0]!.data);
+  return new Variable(data, init.dtype, init.shape, options);
+}

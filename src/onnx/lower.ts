@@ -1,0 +1,145 @@
+import { type DType, dtypes, type TypedArray } from '../core/dtype.js';
+import type { Shape } from '../core/shape.js';
+import type { OnnxAttribute, OnnxNode, OnnxTensor } from './model.js';
+
+/**
+ * What a graph may contain. `ort`: operators of ONNX Runtime's `com.microsoft` domain besides the
+ * standard ones. `onnx`: standard operators only.
+ */
+export type Target = 'ort' | 'onnx';
+
+type LowerAttribute =
+  | number
+  | boolean
+  | string
+  | readonly number[]
+  | { float: number }
+  | { floats: readonly number[] };
+
+function encodeAttribute(value: LowerAttribute): OnnxAttribute {
+  if (typeof value === 'number') return { kind: 'int', value };
+  if (typeof value === 'boolean') return { kind: 'int', value: value ? 1 : 0 };
+  if (typeof value === 'string') return { kind: 'string', value };
+  if (Array.isArray(value)) return { kind: 'ints', value: value as readonly number[] };
+  if ('float' in value) return { kind: 'float', value: value.float };
+  return { kind: 'floats', value: (value as { floats: readonly number[] }).floats };
+}
+
+/** Options of one emitted ONNX node. */
+export interface EmitOptions {
+  attributes?: Readonly<Record<string, LowerAttribute | undefined>>;
+  domain?: string;
+  overload?: string;
+  /** Names of the outputs; '' leaves an optional one out. Default: one fresh name. */
+  outputs?: readonly string[];
+}
+
+const microsoft = 'com.microsoft';
+
+/** Collects the ONNX nodes and constants of one graph or function while ops lower themselves into it. */
+export class LowerBuilder {
+  readonly nodes: OnnxNode[] = [];
+  readonly initializers = new Map<string, OnnxTensor>();
+  /** Names of the inputs and outputs of the node that is being lowered. */
+  inputs: readonly string[] = [];
+  outputs: readonly string[] = [];
+  /** Prefix of fresh names: the node being lowered. */
+  scope = '';
+  private counter = 0;
+
+  constructor(readonly target: Target) {}
+
+  get allowsMicrosoft(): boolean {
+    return this.target === 'ort';
+  }
+
+  /** A name that nothing else has. */
+  fresh(hint: string): string {
+    return `${this.scope}.${hint}${this.counter++}`;
+  }
+
+  /** Emits a node and returns the names of its outputs. */
+  emitAll(op: string, inputs: readonly string[], options: EmitOptions = {}): readonly string[] {
+    const outputs = options.outputs ?? [this.fresh(op)];
+    const attributes: Record<string, OnnxAttribute> = {};
+    for (const [key, value] of Object.entries(options.attributes ?? {})) {
+      if (value !== undefined) attributes[key] = encodeAttribute(value);
+    }
+    const node: OnnxNode = {
+      op,
+      inputs,
+      outputs,
+      attributes,
+      name: `${this.scope}#${this.nodes.length}`,
+      ...(options.domain ? { domain: options.domain } : {}),
+      ...(options.overload ? { overload: options.overload } : {}),
+    };
+    this.nodes.push(node);
+    return outputs;
+  }
+
+  /** Emits a node with one output and returns its name. */
+  emit(op: string, inputs: readonly string[], attributes: EmitOptions['attributes'] = {}): string {
+    return this.emitAll(op, inputs, { attributes })[0]!;
+  }
+
+  /** Emits the node that produces the (single) output of what is being lowered. */
+  result(
+    op: string,
+    inputs: readonly string[],
+    attributes: EmitOptions['attributes'] = {},
+    domain?: string,
+  ): void {
+    this.emitAll(op, inputs, { attributes, outputs: this.outputs, ...(domain ? { domain } : {}) });
+  }
+
+  /** Like `result`, in ONNX Runtime's own operator domain. */
+  resultMicrosoft(op: string, inputs: readonly string[], attributes: EmitOptions['attributes'] = {}): void {
+    this.result(op, inputs, attributes, microsoft);
+  }
+
+  /** Name of an initializer with this data; equal small ones are shared. */
+  data(raw: Uint8Array, dtype: DType, dims: Shape): string {
+    const key = `${dtype}:${dims.join()}:${raw.length <= 256 ? raw.join() : `#${this.initializers.size}`}`;
+    const found = this.initializers.get(key);
+    if (found) return found.name;
+    const name = `const${this.initializers.size}`;
+    this.initializers.set(key, { name, dtype, dims, raw });
+    return name;
+  }
+
+  array(data: TypedArray, dtype: DType, dims: Shape): string {
+    return this.data(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), dtype, dims);
+  }
+
+  /** An int64 vector, as ONNX wants shapes and axes. */
+  ints(values: readonly number[]): string {
+    const raw = new Uint8Array(BigInt64Array.from(values, (v) => BigInt(v)).buffer);
+    return this.data(raw, 'int64', [values.length]);
+  }
+
+  /** A rank-0 constant. */
+  scalar(value: number, dtype: DType): string {
+    return this.vectorOf([value], dtype, []);
+  }
+
+  /** A constant of the given dtype (float32, float64, int32, int64 or bool). */
+  vectorOf(values: readonly number[], dtype: DType, dims: Shape = [values.length]): string {
+    switch (dtype) {
+      case 'int64':
+        return this.data(new Uint8Array(BigInt64Array.from(values, (v) => BigInt(v)).buffer), dtype, dims);
+      case 'float64':
+        return this.array(Float64Array.from(values), dtype, dims);
+      case 'int32':
+        return this.array(Int32Array.from(values), dtype, dims);
+      case 'bool':
+        return this.array(Uint8Array.from(values), dtype, dims);
+      default:
+        return this.array(Float32Array.from(values), 'float32', dims);
+    }
+  }
+
+  cast(input: string, to: DType): string {
+    return this.emit('Cast', [input], { to: dtypes[to].onnx });
+  }
+}
