@@ -1,4 +1,4 @@
-import { registerDevice } from './core/index.js';
+import { registerDevice } from './library.js';
 
 // The runtime is loaded by the first program that runs: importing the library stays cheap.
 for (const device of ['cpu', 'webgpu', 'cuda'] as const) {
@@ -8,7 +8,7 @@ for (const device of ['cpu', 'webgpu', 'cuda'] as const) {
   });
 }
 
-export * from './core/index.js';
+export * from './library.js';
 
 /** Devices that the installed runtime can use on this machine. */
 export async function listDevices(): Promise<string[]> {

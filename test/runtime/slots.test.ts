@@ -143,6 +143,14 @@ describe('variables', () => {
     expect(empty.data).toEqual(new Float32Array(0));
   });
 
+  it('cannot share a name with a result', async () => {
+    const add = accumulator(slot([1], [0]), 'add');
+    const before = backend.stats().executables;
+    const error = await rejection(backend.compile({ ...add, outputs: [port('next', [1])] }));
+    expect(error.message).toBe('add: next is bound twice');
+    expect(backend.stats().executables).toBe(before);
+  });
+
   it('are refused if native code cannot hold their memory', async () => {
     const variable: Slot = { dtype: 'float32', shape: [4], data: new Float32Array(4), spare: undefined };
     const program = await backend.compile(accumulator(variable, 'add'));

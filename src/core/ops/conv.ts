@@ -418,7 +418,8 @@ export const conv1d = (x: Tensor, w: Tensor, options: ConvOptions = {}): Tensor 
 
 /**
  * Convolution (cross-correlation) over two axes: x [N, C, H, W], w [O, C / groups, KH, KW] -> [N, O, H', W'],
- * with H' = floor((H + padding - dilation (KH - 1) - 1) / stride) + 1. `groups: C` is a depthwise convolution.
+ * with H' = floor((H + padding - dilation (KH - 1) - 1) / stride) + 1. `groups: C` convolves each channel
+ * by itself (depthwise).
  * @throws AnnealError if channels and groups do not fit or the kernel is larger than the padded x.
  */
 export const conv2d = (x: Tensor, w: Tensor, options: ConvOptions = {}): Tensor =>

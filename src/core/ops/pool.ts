@@ -2,14 +2,14 @@ import { type DType, isFloat } from '../dtype.js';
 import { AnnealError } from '../errors.js';
 import { toFloat16 } from '../float16.js';
 import { checkDTypes, defineOp, floats, type OpCase } from '../op.js';
-import { checkShape, formatShape, type Shape, sizeOf } from '../shape.js';
+import { checkShape, formatShape, type Shape, sameShape, sizeOf } from '../shape.js';
 import type { Tensor, TensorType } from '../tensor.js';
 import { convTransposeOp, type Padding, type PerAxis, perAxis, resolvePadding, samePadding } from './conv.js';
 import { add, equal, logicalAnd, logicalNot, logicalOr, maximum, mul, where } from './elementwise.js';
 import { constant, scalar } from './leaf.js';
 import { matmul } from './matmul.js';
 import { mean } from './reduce.js';
-import { broadcastTo, pad, placeStrided, reshape, slice } from './view.js';
+import { broadcastTo, pad, placeStrided, reshape, slice, stack, transpose } from './view.js';
 
 type PoolAttributes = {
   kernel: readonly number[];
@@ -77,25 +77,22 @@ const onnxAttributes = ({ kernel, strides, padsBefore, padsAfter }: PoolAttribut
   pads: [...padsBefore, ...padsAfter],
 });
 
-const poolAttributes: readonly { shape: Shape; attributes: PoolAttributes }[] = [
-  { shape: [2, 2, 6], attributes: { kernel: [2], strides: [2], padsBefore: [0], padsAfter: [0] } },
-  { shape: [1, 1, 6], attributes: { kernel: [3], strides: [2], padsBefore: [1], padsAfter: [0] } },
-  {
-    shape: [2, 3, 4, 4],
-    attributes: { kernel: [2, 2], strides: [2, 2], padsBefore: [0, 0], padsAfter: [0, 0] },
-  },
-  {
-    shape: [1, 2, 5, 6],
-    attributes: { kernel: [3, 2], strides: [2, 3], padsBefore: [1, 0], padsAfter: [1, 1] },
-  },
-  {
-    shape: [1, 2, 4, 5],
-    attributes: { kernel: [3, 2], strides: [1, 2], padsBefore: [0, 0], padsAfter: [0, 0] },
-  },
-  {
-    shape: [2, 1, 3, 4],
-    attributes: { kernel: [1, 1], strides: [2, 1], padsBefore: [0, 0], padsAfter: [0, 0] },
-  },
+type Sizes = readonly number[];
+
+const geometry = (shape: Shape, kernel: Sizes, strides: Sizes, padsBefore: Sizes, padsAfter: Sizes) => ({
+  shape,
+  attributes: { kernel, strides, padsBefore, padsAfter },
+});
+
+/** Shapes that both ops are tested with: windows that overlap, leave gaps and leave a remainder. */
+const geometries: readonly { shape: Shape; attributes: PoolAttributes }[] = [
+  geometry([2, 2, 6], [2], [2], [0], [0]),
+  geometry([1, 1, 6], [3], [2], [1], [0]),
+  geometry([2, 3, 4, 4], [2, 2], [2, 2], [0, 0], [0, 0]),
+  geometry([1, 2, 5, 6], [3, 2], [2, 3], [1, 0], [1, 1]),
+  geometry([1, 2, 4, 3], [3, 2], [3, 2], [1, 1], [0, 1]),
+  geometry([1, 2, 4, 5], [3, 2], [1, 2], [0, 0], [0, 0]),
+  geometry([2, 1, 3, 4], [1, 1], [2, 1], [0, 0], [0, 0]),
 ];
 
 const averagePoolOp = defineOp<PoolAttributes>({
@@ -129,7 +126,7 @@ const averagePoolOp = defineOp<PoolAttributes>({
     b.result('AveragePool', b.inputs, { ...onnxAttributes(attributes), count_include_pad: true });
     return true;
   },
-  cases: poolAttributes.map(({ shape, attributes }) => ({ inputs: [shape], attributes })),
+  cases: geometries.map(({ shape, attributes }) => ({ inputs: [shape], attributes })),
 });
 
 /** Padding that no element loses against. As float32 it is -Infinity, which attributes cannot be. */
@@ -142,10 +139,7 @@ function apart(shape: Shape): number[] {
 }
 
 const maxPoolCases: readonly OpCase<PoolAttributes>[] = [
-  ...poolAttributes.map(({ shape, attributes }) => ({
-    inputs: [{ shape, values: apart(shape) }],
-    attributes,
-  })),
+  ...geometries.map(({ shape, attributes }) => ({ inputs: [{ shape, values: apart(shape) }], attributes })),
   {
     // Ties, below zero so that padding must not win.
     inputs: [{ shape: [1, 1, 5], values: [-1, -1, -2, -2, -2] }],
@@ -153,6 +147,37 @@ const maxPoolCases: readonly OpCase<PoolAttributes>[] = [
     gradient: false,
   },
 ];
+
+/** The reverse of `windows`: a sum of tensors of shape `shape`, each zero except where its window lies. */
+function putBack(parts: readonly Tensor[], shape: Shape, a: PoolAttributes): Tensor {
+  const { kernel, strides, padsBefore, padsAfter } = a;
+  const room = shape.map((dim, i) => (i < 2 ? dim : dim + padsBefore[i - 2]! + padsAfter[i - 2]!));
+  const inside = shape.map((dim, i) =>
+    i < 2 ? null : ([padsBefore[i - 2]!, padsBefore[i - 2]! + dim] as const),
+  );
+  if (sameShape(kernel, strides)) {
+    // Windows that tile x need no sum: [N, C, h, w, kh·kw] -> [N, C, h, kh, w, kw] -> [N, C, h·kh, w·kw].
+    const [batch, channels, ...counts] = parts[0]!.shape as [number, number, ...number[]];
+    const blocks = reshape(stack(parts, -1), [batch, channels, ...counts, ...kernel]);
+    const order = kernel.flatMap((_, i) => [2 + i, 2 + kernel.length + i]);
+    const tiles = counts.map((count, i) => count * kernel[i]!);
+    const tiled = reshape(transpose(blocks, [0, 1, ...order]), [batch, channels, ...tiles]);
+    return slice(
+      pad(
+        tiled,
+        tiled.shape.map((dim, i) => [0, room[i]! - dim] as const),
+      ),
+      inside,
+    );
+  }
+  const placed = offsetsOf(kernel).map((offset, i) =>
+    placeStrided(parts[i]!, room, [0, 0, ...offset], [1, 1, ...strides]),
+  );
+  return slice(
+    placed.reduce((total, part) => add(total, part)),
+    inside,
+  );
+}
 
 const maxPoolOp = defineOp<PoolAttributes>({
   name: 'maxPool',
@@ -164,25 +189,15 @@ const maxPoolOp = defineOp<PoolAttributes>({
   },
   vjp({ inputs: [x], outputs: [y], attributes }, [g]) {
     if (!g) return [];
-    const { kernel, strides, padsBefore, padsAfter } = attributes;
-    const room = x!.shape.map((dim, i) => (i < 2 ? dim : dim + padsBefore[i - 2]! + padsAfter[i - 2]!));
-    const offsets = offsetsOf(kernel);
     let taken: Tensor | undefined;
-    let total: Tensor | undefined;
-    for (const [i, window] of windows(x!, attributes, y!.shape, lowest).entries()) {
+    const shares = windows(x!, attributes, y!.shape, lowest).map((window) => {
       // The first of equal maxima takes the whole gradient.
       const hit = equal(window, y!);
       const share = where(taken ? logicalAnd(hit, logicalNot(taken)) : hit, g, 0);
       taken = taken ? logicalOr(taken, hit) : hit;
-      const placed = placeStrided(share, room, [0, 0, ...offsets[i]!], [1, 1, ...strides]);
-      total = total ? add(total, placed) : placed;
-    }
-    return [
-      slice(
-        total!,
-        x!.shape.map((dim, i) => (i < 2 ? null : [padsBefore[i - 2]!, padsBefore[i - 2]! + dim])),
-      ),
-    ];
+      return share;
+    });
+    return [putBack(shares, x!.shape, attributes)];
   },
   lower(b, _node, attributes) {
     b.result('MaxPool', b.inputs, onnxAttributes(attributes));
@@ -213,7 +228,8 @@ function pool(op: typeof maxPoolOp, x: Tensor, kernel: PerAxis, options: PoolOpt
 
 /**
  * Mean over windows of the last one or two axes: x [N, C, L] or [N, C, H, W] ->
- * [N, C, floor((L + padding - kernel) / stride) + 1, …]. Padding is zeros that count in the mean, as in PyTorch.
+ * [N, C, floor((L + padding - kernel) / stride) + 1, …]. Padding is zeros that count in the mean, as
+ * they do in PyTorch.
  * @throws AnnealError if the kernel is larger than the padded x or the padding not smaller than the kernel.
  */
 export const averagePool = (x: Tensor, kernel: PerAxis, options: PoolOptions = {}): Tensor =>

@@ -85,6 +85,7 @@ export class Program {
     const inputNames = spec.inputs.map((port) => port.name);
     const outputNames = spec.outputs.map((port) => port.name);
     this.#slots = spec.slots.map((binding) => bindSlot(binding, slots, inputNames, outputNames));
+    for (const names of [inputNames, outputNames]) checkDistinct(spec.label, names);
     this.#inputNames = nameArray(environment, inputNames);
     this.#outputNames = nameArray(environment, outputNames);
     this.#inputValues = pointerArray(inputNames.length);
@@ -282,4 +283,11 @@ function bindSlot(binding: SlotBinding, table: SlotTable, inputs: string[], outp
     name === undefined ? -1 : names.push(name) - 1;
   const values = table.valuesOf(slot);
   return { slot, values, input: place(input, inputs), output: place(output, outputs), inPlace };
+}
+
+/** ONNX Runtime takes a name twice without complaint, and then fills just one of the two buffers. */
+function checkDistinct(label: string, names: readonly string[]): void {
+  if (new Set(names).size === names.length) return;
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  throw new Error(`${label}: ${twice} is bound twice`);
 }

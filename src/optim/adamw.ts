@@ -1,0 +1,59 @@
+import { AnnealError } from '../core/errors.js';
+import { add, div, mul, pow, reciprocal, sqrt, square, sub } from '../core/ops/elementwise.js';
+import { scalar } from '../core/ops/leaf.js';
+import type { Tensor } from '../core/tensor.js';
+import type { Variable } from '../core/variable.js';
+import { Optimizer, type OptimizerOptions } from './optimizer.js';
+
+/** Settings of AdamW. */
+export interface AdamWOptions extends OptimizerOptions {
+  /** Decay of the mean of the gradients. Default 0.9. */
+  beta1?: number;
+  /** Decay of the mean of their squares. Default 0.999. */
+  beta2?: number;
+  /** Added to the root of the second moment. Default 1e-8. */
+  epsilon?: number;
+  /** Decoupled weight decay: each update first shrinks the parameter by lr·weightDecay. Default 0.01. */
+  weightDecay?: number;
+  /** Which parameters decay. Default: those with two axes or more, so neither gains nor biases. */
+  decays?: (parameter: Variable) => boolean;
+}
+
+class AdamW extends Optimizer {
+  protected readonly name = 'adamw';
+
+  constructor(private readonly options: AdamWOptions) {
+    super(options);
+  }
+
+  /** Loshchilov and Hutter 2019, Algorithm 2, with both bias corrections (Kingma and Ba 2015). */
+  protected update(parameter: Variable, gradient: Tensor, rate: Tensor, step: Tensor): void {
+    const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.01 } = this.options;
+    const { decays = (p) => p.rank >= 2 } = this.options;
+    const m = this.slot(parameter, 'm');
+    const v = this.slot(parameter, 'v');
+    const nextM = add(mul(m, beta1), mul(gradient, 1 - beta1));
+    const nextV = add(mul(v, beta2), mul(square(gradient), 1 - beta2));
+    // Scalars of this update; equal ones of all parameters become one node.
+    const correction1 = sub(1, pow(scalar(beta1), step));
+    const correction2 = reciprocal(sqrt(sub(1, pow(scalar(beta2), step))));
+    const denominator = add(mul(sqrt(nextV), correction2), epsilon);
+    const moved = mul(div(nextM, denominator), div(rate, correction1));
+    const kept = decays(parameter) && weightDecay !== 0 ? mul(parameter, sub(1, mul(rate, weightDecay))) : parameter;
+    m.assign(nextM);
+    v.assign(nextV);
+    parameter.assign(sub(kept, moved));
+  }
+}
+
+/**
+ * Adam with decoupled weight decay, as torch.optim.AdamW.
+ * @throws AnnealError if a beta is outside [0, 1).
+ */
+export function adamW(options: AdamWOptions): Optimizer {
+  for (const key of ['beta1', 'beta2'] as const) {
+    const value = options[key] ?? 0;
+    if (!(value >= 0 && value < 1)) throw new AnnealError(`adamW: ${key} must be in [0, 1), not ${value}`);
+  }
+  return new AdamW(options);
+}
