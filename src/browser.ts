@@ -1,4 +1,4 @@
-import { registerDevice } from './core/index.js';
+import { registerDevice } from './library.js';
 
 // The runtime is loaded by the first program that runs: importing the library stays cheap.
 for (const [device, runtime] of [
@@ -11,7 +11,7 @@ for (const [device, runtime] of [
   });
 }
 
-export * from './core/index.js';
+export * from './library.js';
 
 /** Devices of this browser: `cpu` (WebAssembly), and `webgpu` where the browser has it. */
 export async function listDevices(): Promise<string[]> {

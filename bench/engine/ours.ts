@@ -7,8 +7,8 @@ import {
   gather,
   gelu,
   int32,
-  program,
   type Program,
+  program,
   rearrange,
   rmsNorm,
   split,
@@ -34,7 +34,13 @@ const sequencesInCache = (config: GptConfig): number =>
   Math.max(1, Math.min(config.batch, Math.round((4 * 256 * 384) / (config.context * config.dim))));
 
 /** Mean loss of tokens x [batch, context] with targets y. Activations are [batch·context, dim]: two axes suit the products. */
-function gptLoss(config: GptConfig, epsilon: number, p: (name: string) => Variable, x: Tensor, y: Tensor): Tensor {
+function gptLoss(
+  config: GptConfig,
+  epsilon: number,
+  p: (name: string) => Variable,
+  x: Tensor,
+  y: Tensor,
+): Tensor {
   const { layers, dim, heads: h, context: t } = config;
   const embedded = gather(p('tokens'), x).add(p('positions'));
   let stream = embedded.reshape([-1, dim]);
@@ -42,7 +48,11 @@ function gptLoss(config: GptConfig, epsilon: number, p: (name: string) => Variab
     const block = (name: string) => p(`blocks.${i}.${name}`);
     const qkv = rmsNorm(stream, block('norm1'), epsilon).matmul(block('qkv'));
     const heads = rearrange(qkv, '(b t) (three h d) -> three b h t d', { t, three: 3, h });
-    const [q, k, v] = split(heads, 3, 0).map((part) => part.reshape(part.shape.slice(1))) as [Tensor, Tensor, Tensor];
+    const [q, k, v] = split(heads, 3, 0).map((part) => part.reshape(part.shape.slice(1))) as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
     const mixed = rearrange(attention(q, k, v, { causal: true }), 'b h t d -> (b t) (h d)');
     stream = stream.add(mixed.matmul(block('out')));
     const hidden = gelu(rmsNorm(stream, block('norm2'), epsilon).matmul(block('up')));
@@ -100,7 +110,7 @@ export async function createCallProbe(count: number, size: number): Promise<Call
     runSync: () => void call.runSync(feeds),
     run: async () => void (await call(feeds)),
     bareSync: () => {
-      throw new Error("not measured");
+      throw new Error('not measured');
     },
   };
 }

@@ -2,7 +2,7 @@ import { isFloat } from './dtype.js';
 import { AnnealError, atUserFrame } from './errors.js';
 import { cloneNode, topological } from './graph.js';
 import { type Attributes, defineOp, isComposite, type PrimitiveDeclaration, withRegion } from './op.js';
-import { add } from './ops/elementwise.js';
+import { add, identity } from './ops/elementwise.js';
 import { scalar } from './ops/leaf.js';
 import { zerosLike } from './ops/view.js';
 import { formatShape, sameShape } from './shape.js';
@@ -58,25 +58,42 @@ class Recomputation {
     private readonly signal: Tensor,
   ) {}
 
-  copy(t: Tensor): Tensor {
-    const found = this.copies.get(t);
-    if (found) return found;
-    const { node } = t;
-    if (!node.region || outermost(node.region) !== this.region) {
-      const isFree = node.inputs.length === 0 && node.op.name !== 'input';
-      const fed = isFree ? t : afterOp.apply([t, this.signal], {})[0]!;
-      this.copies.set(t, fed);
-      return fed;
+  copy(wanted: Tensor): Tensor {
+    // An explicit stack, as in `topological`: regions may be deeper than the call stack.
+    const stack = [wanted];
+    while (stack.length > 0) {
+      const t = stack.at(-1)!;
+      const missing = this.copies.has(t) ? [] : this.missingInputs(t);
+      if (missing.length > 0) {
+        stack.push(...missing);
+        continue;
+      }
+      stack.pop();
+      if (!this.copies.has(t)) this.add(t);
     }
-    const copy = cloneNode(
-      node,
-      node.inputs.map((input) => this.copy(input)),
-      this.id,
-    );
+    return this.copies.get(wanted)!;
+  }
+
+  private isInside({ region }: Node): boolean {
+    return region !== undefined && outermost(region) === this.region;
+  }
+
+  private missingInputs({ node }: Tensor): Tensor[] {
+    return this.isInside(node) ? node.inputs.filter((t) => !this.copies.has(t)) : [];
+  }
+
+  private add(t: Tensor): void {
+    const { node } = t;
+    if (!this.isInside(node)) {
+      const isFree = node.inputs.length === 0 && node.op.name !== 'input';
+      this.copies.set(t, isFree ? t : afterOp.apply([t, this.signal], {})[0]!);
+      return;
+    }
+    const inputs = node.inputs.map((input) => this.copies.get(input)!);
+    const copy = cloneNode(node, inputs, this.id);
     node.outputs.forEach((output, i) => {
       this.copies.set(output, copy.outputs[i]!);
     });
-    return this.copies.get(t)!;
   }
 }
 
@@ -102,13 +119,18 @@ function nodeVjp(
   const { op, attributes } = node;
   if (op.vjp) return op.vjp({ inputs, outputs, attributes, needs }, cotangents);
   if (!isComposite(op)) return [];
-  const parts = op.decompose(inputs, attributes);
+  // Stand-ins, one per operand: the gradient must stop at this node's inputs, even where one of them
+  // depends on another or is the same tensor.
+  const standIns = inputs.map(identity);
+  const parts = op.decompose(standIns, attributes);
   const used = parts.flatMap((t, i) => (cotangents[i] ? [[t, cotangents[i]!] as const] : []));
-  const wanted = inputs.flatMap((t, i) => (needs(i) ? [t] : []));
-  const grads = vjp(
+  const wanted = standIns.filter((_, i) => needs(i));
+  const within = new Set(inputs.map((t) => t.node));
+  const grads = reverse(
     used.map((u) => u[0]),
     wanted,
     used.map((u) => u[1]),
+    within,
   );
   let next = 0;
   return inputs.map((_, i) => (needs(i) ? grads[next++] : undefined));
@@ -136,7 +158,17 @@ export function vjp(
       );
     }
   });
-  const order = topological(outputs);
+  return reverse(outputs, wrt, cotangents);
+}
+
+/** The walk of `vjp`, which does not enter the nodes of `stop`. */
+function reverse(
+  outputs: readonly Tensor[],
+  wrt: readonly Tensor[],
+  cotangents: readonly Tensor[],
+  stop?: ReadonlySet<Node>,
+): (Tensor | undefined)[] {
+  const order = topological(outputs, stop);
   const active = activeTensors(order, wrt);
   const terms = new Map<Tensor, Tensor[]>();
   const send = (t: Tensor, g: Tensor) => {
@@ -159,8 +191,12 @@ export function vjp(
     let { inputs, outputs: values } = node;
     if (node.region) {
       const region = outermost(node.region);
-      let again = regions.get(region);
-      if (!again) regions.set(region, (again = new Recomputation(region, grads.find((g) => g)!)));
+      let known = regions.get(region);
+      if (!known) {
+        known = new Recomputation(region, grads.find((g) => g)!);
+        regions.set(region, known);
+      }
+      const again = known;
       inputs = node.inputs.map((t) => again.copy(t));
       values = node.outputs.map((t) => again.copy(t));
     }

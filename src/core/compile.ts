@@ -46,11 +46,16 @@ function readersOf(leaf: Tensor, consumers: ReadonlyMap<Tensor, readonly Node[]>
   return found;
 }
 
+/** The tensor whose memory `t` may share. */
+const memoryOf = (t: Tensor): Tensor => (t.node.op.view ? memoryOf(t.node.inputs[0]!) : t);
+
 /** `node` may write over the memory of `leaf` while it reads it: it reads each element before it writes it. */
 function readsBeforeWriting(node: Node, leaf: Tensor): boolean {
-  if (node.op.name === 'gemm')
-    return node.inputs[2] === leaf && node.inputs[0] !== leaf && node.inputs[1] !== leaf;
-  return isElementwise(node) && node.inputs.every((t) => t !== leaf || t.size === node.outputs[0]!.size);
+  const safe = (t: Tensor, i: number) => {
+    if (node.op.name === 'gemm' && i < 2) return memoryOf(t) !== leaf;
+    return t === leaf ? t.size === node.outputs[0]!.size : memoryOf(t) !== leaf;
+  };
+  return (node.op.name === 'gemm' || isElementwise(node)) && node.inputs.every(safe);
 }
 
 /**
@@ -62,6 +67,7 @@ export function isSafeInPlace(
   next: Tensor,
   consumers: ReadonlyMap<Tensor, readonly Node[]>,
   position: ReadonlyMap<Node, number>,
+  results: ReadonlySet<Tensor>,
 ): boolean {
   const readers = readersOf(leaf, consumers);
   if (readers.length === 0) return true;
@@ -77,7 +83,7 @@ export function isSafeInPlace(
   }
   return readers.every((node) => {
     if (node === next.node) return readsBeforeWriting(node, leaf);
-    return node.outputs.every((t) => !consumers.has(t) || before.has(t));
+    return node.outputs.every((t) => before.has(t) || !(consumers.has(t) || results.has(t)));
   });
 }
 
@@ -118,7 +124,10 @@ function makePhase(
       input: reads ? `var.${i}.${slot.name}` : undefined,
       output: next ? `next.${i}.${slot.name}` : undefined,
       inPlace:
-        next !== undefined && !shared && !rootSet.has(slot) && isSafeInPlace(slot, next, consumers, position),
+        next !== undefined &&
+        !shared &&
+        !rootSet.has(slot) &&
+        isSafeInPlace(slot, next, consumers, position, rootSet),
     };
   });
   return {
@@ -186,7 +195,8 @@ function splitPhases(traced: TracedProgram, count: number): { phases: Phase[]; a
         trainable: false,
       });
       sums.set(sum, add(sum, source));
-      meanOf.set(source, (mean = mul(sum, 1 / count)));
+      mean = mul(sum, 1 / count);
+      meanOf.set(source, mean);
     }
     return [mean];
   });

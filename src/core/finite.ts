@@ -2,7 +2,7 @@ import type { TracedProgram } from './compile.js';
 import { isFloat, type TypedArray } from './dtype.js';
 import { AnnealError, atUserFrame } from './errors.js';
 import { topological } from './graph.js';
-import { cast, isNaN, logicalNot, mul, where } from './ops/elementwise.js';
+import { cast, isNan, logicalNot, mul, where } from './ops/elementwise.js';
 import { max, sum } from './ops/reduce.js';
 import { concat, reshape } from './ops/view.js';
 import { formatShape } from './shape.js';
@@ -24,7 +24,7 @@ export function guardFinite(traced: TracedProgram): TracedProgram & { guards: re
   );
   if (guards.length === 0) return { ...traced, guards };
   // x·0 is 0 for every finite x and NaN for the others.
-  const flags = guards.map((t) => reshape(cast(isNaN(sum(mul(t, 0))), 'float32'), [1]));
+  const flags = guards.map((t) => reshape(cast(isNan(sum(mul(t, 0))), 'float32'), [1]));
   const all = concat(flags);
   const good = logicalNot(cast(max(all), 'bool'));
   const assignments = new Map([...traced.assignments].map(([v, next]) => [v, where(good, next, v)]));

@@ -1,10 +1,12 @@
 import { makeNode } from './op.js';
 import type { Node, Tensor } from './tensor.js';
 
-/** The nodes that `roots` depend on, inputs before users, in a fixed order. */
-export function topological(roots: readonly Tensor[]): Node[] {
+/**
+ * The nodes that `roots` depend on, inputs before users, in a fixed order. The walk does not enter `stop`.
+ */
+export function topological(roots: readonly Tensor[], stop?: ReadonlySet<Node>): Node[] {
   const order: Node[] = [];
-  const seen = new Set<Node>();
+  const seen = new Set<Node>(stop);
   // An explicit stack: graphs of deep models overflow the call stack.
   const stack: [Node, number][] = [];
   for (const root of roots) {

@@ -7,6 +7,15 @@ import { Node, type Region, type Tensor, type TensorType } from './tensor.js';
 export type AttributeValue = number | string | boolean | undefined | readonly number[];
 export type Attributes = Readonly<Record<string, AttributeValue>>;
 
+/** Text that two attribute sets share only if they are equal: JSON alone writes infinities and NaN as null. */
+export function attributesKey(attributes: Attributes): string {
+  return JSON.stringify(attributes, (_key, v: unknown) =>
+    typeof v === 'number' && (!Number.isFinite(v) || Object.is(v, -0))
+      ? `#${Object.is(v, -0) ? '-0' : v}`
+      : v,
+  );
+}
+
 /** A value of the reference interpreter: float64 whatever the dtype (integers and bools are exact in it). */
 export interface HostValue extends TensorType {
   readonly data: Float64Array;

@@ -1,9 +1,10 @@
 import type { NodeTime } from '../runtime/backend.js';
 import { type CompiledProgram, compileProgram, type TracedProgram } from './compile.js';
 import { backendOf, inOrder, isBusy } from './device.js';
-import { type DType, dtypeOf, dtypes, type TypedArray } from './dtype.js';
+import { allocate, type DType, dtypeOf, dtypes, type TypedArray } from './dtype.js';
 import { AnnealError } from './errors.js';
 import { guardFinite, raiseNonFinite } from './finite.js';
+import { toFloat16 } from './float16.js';
 import { makeNode } from './op.js';
 import { inputOp } from './ops/leaf.js';
 import { type ProgramReport, programText, reportOf } from './report.js';
@@ -105,11 +106,10 @@ function feedShape(name: string, type: InputType, feed: Feed): number[] {
 function feedData(type: InputType, feed: Feed): TypedArray {
   if (feed instanceof Value) return feed.data;
   if (typeof feed !== 'number') return feed;
-  return type.dtype === 'int32'
-    ? Int32Array.of(feed)
-    : type.dtype === 'float64'
-      ? Float64Array.of(feed)
-      : Float32Array.of(feed);
+  if (type.dtype === 'float16') return toFloat16(Float32Array.of(feed));
+  const data = allocate(type.dtype, 1);
+  data[0] = feed;
+  return data;
 }
 
 function checkOutputs(outputs: unknown, label: string): Map<string, Tensor> {
@@ -132,7 +132,7 @@ class Compiler {
 
   constructor(
     inputs: Readonly<Record<string, InputSpec>>,
-    private readonly body: (inputs: Record<string, Tensor>) => Record<string, Tensor> | void,
+    private readonly body: (inputs: Record<string, Tensor>) => Record<string, Tensor>,
     private readonly options: ProgramOptions,
   ) {
     this.types = Object.entries(inputs).map(([name, spec]) => [name, specType(spec)]);
@@ -300,12 +300,12 @@ export function program<
   O extends Record<string, Tensor> = Record<never, Tensor>,
 >(
   inputs: I,
-  body: (inputs: { [K in keyof I]: Tensor }) => O | void,
+  body: (inputs: { [K in keyof I]: Tensor }) => O,
   options: ProgramOptions = {},
 ): Program<Extract<keyof I, string>, Extract<keyof O, string>> {
   const compiler = new Compiler(inputs, body as never, options);
   type Feeds = Readonly<Record<string, Feed>>;
-  const call = (feeds: Feeds) => {
+  const call = async (feeds: Feeds) => {
     const entry = compiler.entry(feeds);
     const data = compiler.feeds(feeds);
     return inOrder(async () => {

@@ -1,5 +1,8 @@
 import { allocate } from './dtype.js';
 import { AnnealError } from './errors.js';
+import { absorb, type Identity, mulHigh, writeBlock } from './philox.js';
+
+export { philox4x32 } from './philox.js';
 
 const twoTo32 = 2 ** 32;
 
@@ -12,10 +15,6 @@ const plainWords = 0;
 const normalPairs = 1;
 /** For draws that may be refused: the n-th attempt reads lane `ownBlocks` + n, so no other draw moves. */
 const ownBlocks = 2;
-/** Positions end at 2^53, so 21 bits of the counter's second word hold the index and 11 the lane. */
-const laneShift = 21;
-
-type Identity = readonly [number, number, number, number];
 
 /** Words of the current chunk and of the current retry; draws are synchronous, so generators share them. */
 const chunk = new Uint32Array(4096);
@@ -32,22 +31,6 @@ export interface RngState {
 }
 
 /**
- * Philox4x32-10: four random 32-bit words as a pure function of a counter and a key. This form is for
- * tests and for hashing; `Rng` writes blocks in bulk.
- *
- * @see Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3 (SC'11)
- */
-export function philox4x32(
-  counter: readonly [number, number, number, number],
-  key: readonly [number, number],
-): [number, number, number, number] {
-  const [c0, c1, c2, c3] = counter;
-  const out = new Uint32Array(4);
-  philox(c0, c1, [c2, c3, ...key], out, 0);
-  return [out[0]!, out[1]!, out[2]!, out[3]!];
-}
-
-/**
  * A deterministic source of random numbers, addressed by (seed, stream, position).
  *
  * A value depends on those three and on the method, never on how many values one call asks for: n at once
@@ -61,7 +44,7 @@ export function philox4x32(
  * Not for secrets: the seed can be recovered from the output.
  */
 export class Rng {
-  /** Two words that name the stream, then the seed, low word first: see `philox`. */
+  /** Two words that name the stream, then the seed, low word first. */
   #id: Identity;
   #position = 0;
 
@@ -182,7 +165,7 @@ export class Rng {
       // A block is two candidates: two words to place them, two to judge them.
       for (let tries = 0, accepted = false; !accepted; tries++) {
         const at = 2 * (tries & 1);
-        if (at === 0) this.#block(position, ownBlocks + (tries >> 1), attempt, 0);
+        if (at === 0) writeBlock(position, ownBlocks + (tries >> 1), this.#id, attempt, 0);
         x = from + width * (attempt[at]! + 0.5);
         // Written as a product: the difference of the squares would cancel far from zero.
         accepted = attempt[at + 1]! + 0.5 < twoTo32 * Math.exp(0.5 * (peak - x) * (peak + x));
@@ -243,7 +226,7 @@ export class Rng {
     if (low >= range) return mulHigh(word, range);
     const biased = twoTo32 % range;
     for (let tries = 0; low < biased; tries++) {
-      if ((tries & 3) === 0) this.#block(position, ownBlocks + (tries >> 2), attempt, 0);
+      if ((tries & 3) === 0) writeBlock(position, ownBlocks + (tries >> 2), this.#id, attempt, 0);
       word = attempt[tries & 3]!;
       low = Math.imul(word, range) >>> 0;
     }
@@ -258,15 +241,10 @@ export class Rng {
       const from = (start + at) % 4;
       const first = (start + at - from) / 4;
       const end = Math.min(chunk.length, from + n - at);
-      for (let i = 0; i < end; i += 4) this.#block(first + i / 4, lane, chunk, i);
+      for (let i = 0; i < end; i += 4) writeBlock(first + i / 4, lane, this.#id, chunk, i);
       visit(from, end, at);
       at += end - from;
     }
-  }
-
-  #block(index: number, lane: number, out: Uint32Array, at: number): void {
-    const high = Math.floor(index / twoTo32) | (lane << laneShift);
-    philox(index, high, this.#id, out, at);
   }
 
   /** Passes `n` positions and returns the first of them. */
@@ -279,72 +257,6 @@ export class Rng {
     this.#position = start + n;
     return start;
   }
-}
-
-/**
- * Writes one block of four words to `out` from `at`. `id` holds the last two words of the counter and the
- * two of the key. Numbers are read modulo 2^32.
- */
-function philox(counter0: number, counter1: number, id: Identity, out: Uint32Array, at: number): void {
-  // Signed throughout: the engine then keeps every word in an integer register.
-  let c0 = counter0 | 0;
-  let c1 = counter1 | 0;
-  let c2 = id[0] | 0;
-  let c3 = id[1] | 0;
-  let k0 = id[2] | 0;
-  let k1 = id[3] | 0;
-  for (let round = 0; round < 10; round++) {
-    const high0 = mulHigh(0xd2511f53, c0);
-    const high1 = mulHigh(0xcd9e8d57, c2);
-    const low0 = Math.imul(0xd2511f53, c0);
-    c0 = high1 ^ c1 ^ k0;
-    c1 = Math.imul(0xcd9e8d57, c2);
-    c2 = high0 ^ c3 ^ k1;
-    c3 = low0;
-    // Weyl sequences of the golden ratio and of sqrt(3) - 1.
-    k0 = (k0 + 0x9e3779b9) | 0;
-    k1 = (k1 + 0xbb67ae85) | 0;
-  }
-  out[at] = c0;
-  out[at + 1] = c1;
-  out[at + 2] = c2;
-  out[at + 3] = c3;
-}
-
-/** The high 32 bits, unsigned, of the 64-bit product, from four products of 16-bit halves. */
-function mulHigh(a: number, b: number): number {
-  const aLow = a & 0xffff;
-  const aHigh = a >>> 16;
-  const bLow = b & 0xffff;
-  const bHigh = b >>> 16;
-  // Neither sum exceeds 2^32 - 1: (2^16 - 1)^2 + 2^16 - 1 < 2^32.
-  const middle = (Math.imul(aHigh, bLow) + (Math.imul(aLow, bLow) >>> 16)) | 0;
-  const carry = (Math.imul(aLow, bHigh) + (middle & 0xffff)) | 0;
-  return (Math.imul(aHigh, bHigh) + (middle >>> 16) + (carry >>> 16)) >>> 0;
-}
-
-/** Hashes a name onto a stream, with Philox as the mixing function and 64 bits of state. */
-function absorb(stream: readonly [number, number], name: string | number): [number, number] {
-  const isText = typeof name === 'string';
-  if (!isText && !Number.isSafeInteger(name)) {
-    throw new AnnealError(`stream name is ${name}; pass a string or a safe integer`);
-  }
-  const units = isText ? name.length : 0;
-  let [high, low] = stream;
-  const mix = (a: number, b: number): void => {
-    // Any fixed key separates names from draws under ordinary seeds; this one is the fraction of pi.
-    [high, low] = philox4x32([high, low, a, b], [0x243f6a88, 0x85a308d3]);
-  };
-  // Kind and length first: no name is then the beginning of another.
-  mix(units, isText ? 1 : 2);
-  if (!isText) mix(name, Math.floor(name / twoTo32));
-  else {
-    const unit = (i: number): number => (i < units ? name.charCodeAt(i) : 0);
-    for (let i = 0; i < units; i += 4) {
-      mix((unit(i) << 16) | unit(i + 1), (unit(i + 2) << 16) | unit(i + 3));
-    }
-  }
-  return [high, low];
 }
 
 /** The largest float32 less than `value`. */

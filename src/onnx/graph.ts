@@ -1,6 +1,6 @@
 import type { TypedArray } from '../core/dtype.js';
 import { topological } from '../core/graph.js';
-import { isComposite, makeNode, type NodeExtras } from '../core/op.js';
+import { attributesKey, isComposite, makeNode, type NodeExtras } from '../core/op.js';
 import { inputOp } from '../core/ops/leaf.js';
 import { optimize } from '../core/passes/index.js';
 import { formatShape } from '../core/shape.js';
@@ -96,7 +96,7 @@ class GraphLowering {
   private call(node: Node, outputs: readonly string[]): void {
     if (!isComposite(node.op)) return;
     const types = node.inputs.map((t) => `${t.dtype}${formatShape(t.shape)}`).join();
-    const key = `${node.op.name}(${types})${JSON.stringify(node.attributes)}>${outputs.map((o) => (o ? 1 : 0))}`;
+    const key = `${node.op.name}(${types})${attributesKey(node.attributes)}>${outputs.map((o) => (o ? 1 : 0))}`;
     let made = this.functions.get(key);
     if (!made) {
       made = this.makeFunction(node, outputs, `v${this.functions.size}`);

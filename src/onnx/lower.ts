@@ -1,5 +1,7 @@
 import { type DType, dtypes, type TypedArray } from '../core/dtype.js';
+import { AnnealError, atUserFrame } from '../core/errors.js';
 import type { Shape } from '../core/shape.js';
+import type { Node } from '../core/tensor.js';
 import type { OnnxAttribute, OnnxNode, OnnxTensor } from './model.js';
 
 /**
@@ -136,6 +138,18 @@ export class LowerBuilder {
         return this.array(Uint8Array.from(values), dtype, dims);
       default:
         return this.array(Float32Array.from(values), 'float32', dims);
+    }
+  }
+
+  /**
+   * Refuses float64 for a node whose operator has no such kernel in ONNX Runtime, instead of losing precision.
+   * @throws AnnealError that names the op and the user's line.
+   */
+  requireFloat32(node: Node): void {
+    if (this.target === 'ort' && node.outputs[0]!.dtype === 'float64') {
+      throw new AnnealError(
+        `${node.op.name} has no float64 implementation in ONNX Runtime; use float32${atUserFrame(node.origin)}`,
+      );
     }
   }
 

@@ -39,7 +39,8 @@ class AdamW extends Optimizer {
     const correction2 = reciprocal(sqrt(sub(1, pow(scalar(beta2), step))));
     const denominator = add(mul(sqrt(nextV), correction2), epsilon);
     const moved = mul(div(nextM, denominator), div(rate, correction1));
-    const kept = decays(parameter) && weightDecay !== 0 ? mul(parameter, sub(1, mul(rate, weightDecay))) : parameter;
+    const kept =
+      decays(parameter) && weightDecay !== 0 ? mul(parameter, sub(1, mul(rate, weightDecay))) : parameter;
     m.assign(nextM);
     v.assign(nextV);
     parameter.assign(sub(kept, moved));

@@ -14,7 +14,10 @@ export function globalNorm(tensors: readonly Tensor[]): Tensor {
 }
 
 /** The tensors scaled down together so that their global norm is at most `limit`, and the norm before. */
-export function clipByGlobalNorm(tensors: readonly Tensor[], limit: number): { clipped: Tensor[]; norm: Tensor } {
+export function clipByGlobalNorm(
+  tensors: readonly Tensor[],
+  limit: number,
+): { clipped: Tensor[]; norm: Tensor } {
   if (!(limit > 0)) throw new AnnealError(`clipByGlobalNorm: the limit must be positive, not ${limit}`);
   const norm = globalNorm(tensors);
   // The small constant is PyTorch's: it keeps a zero gradient from dividing by zero.
@@ -61,7 +64,9 @@ export abstract class Optimizer {
   protected slot(parameter: Variable, what: string): Variable {
     const owner = this.owners.get(parameter.name);
     if (owner && owner !== parameter) {
-      throw new AnnealError(`${this.name}: two parameters are named "${parameter.name}"; give each variable its own name`);
+      throw new AnnealError(
+        `${this.name}: two parameters are named "${parameter.name}"; give each variable its own name`,
+      );
     }
     this.owners.set(parameter.name, parameter);
     return this.stored(`${parameter.name}.${this.name}.${what}`, parameter.shape, parameter.size);
@@ -88,7 +93,9 @@ export abstract class Optimizer {
   /** The same with gradients that the caller has computed. */
   apply(gradients: readonly Tensor[], parameters: readonly Variable[]): StepInfo {
     if (gradients.length !== parameters.length || parameters.length === 0) {
-      throw new AnnealError(`${this.name}: ${gradients.length} gradients for ${parameters.length} parameters`);
+      throw new AnnealError(
+        `${this.name}: ${gradients.length} gradients for ${parameters.length} parameters`,
+      );
     }
     const counter = this.stored(`${this.name}.step`, [], 1);
     const rate = this.schedule(counter);

@@ -9,7 +9,8 @@ export type Schedule = (step: Tensor) => Tensor;
 
 function checkSteps(name: string, values: Readonly<Record<string, number>>): void {
   for (const [key, value] of Object.entries(values)) {
-    if (!Number.isFinite(value) || value < 0) throw new AnnealError(`${name}: ${key} must be a number ≥ 0, not ${value}`);
+    if (!Number.isFinite(value) || value < 0)
+      throw new AnnealError(`${name}: ${key} must be a number ≥ 0, not ${value}`);
   }
 }
 

@@ -45,6 +45,7 @@ class Sgd extends Optimizer {
  */
 export function sgd(lr: number | Schedule, options: SgdOptions = {}): Optimizer {
   const { momentum = 0 } = options;
-  if (!(momentum >= 0 && momentum < 1)) throw new AnnealError(`sgd: momentum must be in [0, 1), not ${momentum}`);
+  if (!(momentum >= 0 && momentum < 1))
+    throw new AnnealError(`sgd: momentum must be in [0, 1), not ${momentum}`);
   return new Sgd(lr, options);
 }

@@ -10,7 +10,7 @@ interface Golden {
   data: (number | null)[];
 }
 
-/** One call recorded by test/golden/record.py; its docstring describes the fields. */
+/** One call recorded by test/golden/record.py, whose docstring describes the fields. */
 interface Entry {
   op: string;
   args: unknown[];
@@ -20,16 +20,28 @@ interface Entry {
   grads: (Golden | null)[];
 }
 
-const entries: Entry[] = JSON.parse(
-  readFileSync(new URL('../golden/ops.json', import.meta.url), 'utf8'),
-) as Entry[];
+/** The gradient of an entry's gradients: with respect to its float inputs, then to its cotangents. */
+interface SecondEntry extends Pick<Entry, 'op' | 'args' | 'inputs' | 'cotangents'> {
+  seeds: Golden[];
+  grads: Golden[];
+}
 
-/** Largest error of a float, relative to the largest magnitude of its tensor: the reference is float64. */
+const read = <T>(name: string): T[] =>
+  JSON.parse(readFileSync(new URL(`../golden/${name}`, import.meta.url), 'utf8')) as T[];
+
+/** Largest error of a float relative to the largest magnitude of its tensor. Integers and bools are exact. */
 const tolerance = 2e-6;
+/** The same for second derivatives, whose terms cancel more. */
+const secondTolerance = 1e-5;
+/** Ops whose float32 formula is worse conditioned than that. */
+const looser: Readonly<Record<string, number>> = {
+  // The gradient is exp(x - y), and float32 has y near 100 to 4e-6.
+  logSumExp: 1e-5,
+};
 
 const api: Readonly<Record<string, unknown>> = anneal;
 
-/** The arguments with the tensors that "$i" stands for. */
+/** The argument with tensors in the places of "$i". */
 function resolve(argument: unknown, inputs: readonly Tensor[]): unknown {
   if (typeof argument === 'string' && argument.startsWith('$')) return inputs[Number(argument.slice(1))]!;
   if (Array.isArray(argument)) return argument.map((item) => resolve(item, inputs));
@@ -38,7 +50,7 @@ function resolve(argument: unknown, inputs: readonly Tensor[]): unknown {
 }
 
 /** The results of the entry's function as a list, whether it returns a tensor, an array or a record. */
-function call({ op, args }: Entry, inputs: readonly Tensor[]): Tensor[] {
+function call({ op, args }: Pick<Entry, 'op' | 'args'>, inputs: readonly Tensor[]): Tensor[] {
   const f = api[op] as (...args: unknown[]) => Tensor | Tensor[] | Record<string, Tensor>;
   const result = f(...args.map((argument) => resolve(argument, inputs)));
   return result instanceof Tensor ? [result] : Object.values(result);
@@ -50,20 +62,16 @@ function feed({ dtype, data }: Golden): Feed {
   return dtype === 'int32' ? Int32Array.from(numbers) : Float32Array.from(numbers);
 }
 
-function expectClose(actual: Value, golden: Golden, label: string): void {
-  expect({ dtype: actual.dtype, shape: actual.shape }, label).toEqual({
-    dtype: golden.dtype,
-    shape: golden.shape,
-  });
-  const exact = golden.dtype === 'int32' || golden.dtype === 'bool';
+function expectClose(actual: Value, golden: Golden, relative: number, label: string): void {
+  const { dtype, shape } = golden;
+  expect({ dtype: actual.dtype, shape: actual.shape }, label).toEqual({ dtype, shape });
   const largest = golden.data.reduce<number>((most, x) => Math.max(most, Math.abs(x ?? 0)), 0);
-  const allowed = exact ? 0 : tolerance * largest;
+  const allowed = dtype === 'int32' || dtype === 'bool' ? 0 : relative * largest;
   golden.data.forEach((x, i) => {
     const got = actual.data[i]!;
     const fits = x === null ? Number.isNaN(got) : Math.abs(got - x) <= allowed;
-    if (!fits) {
-      expect.fail(`${label}[${i}] is ${got}, PyTorch has ${x} (error ${Math.abs(got - x!)}, allowed ${allowed})`);
-    }
+    if (!fits)
+      expect.fail(`${label}, element ${i}: ${got}, PyTorch has ${x ?? 'NaN'}; allowed error ${allowed}`);
   });
 }
 
@@ -72,10 +80,12 @@ async function run(
   tensors: Readonly<Record<string, Golden>>,
   body: (inputs: Readonly<Record<string, Tensor>>) => Record<string, Tensor>,
 ): Promise<Record<string, Value>> {
-  const types = Object.fromEntries(
-    Object.entries(tensors).map(([name, { dtype, shape }]): [string, InputType] => [name, { dtype, shape }]),
-  );
-  const feeds = Object.fromEntries(Object.entries(tensors).map(([name, golden]) => [name, feed(golden)]));
+  const types: Record<string, InputType> = {};
+  const feeds: Record<string, Feed> = {};
+  for (const [name, golden] of Object.entries(tensors)) {
+    types[name] = { dtype: golden.dtype, shape: golden.shape };
+    feeds[name] = feed(golden);
+  }
   const step = program(types, body);
   try {
     return await step(feeds);
@@ -84,46 +94,108 @@ async function run(
   }
 }
 
-const named = <T>(prefix: string, list: readonly T[]): Record<string, T> =>
-  Object.fromEntries(list.map((item, i) => [`${prefix}${i}`, item]));
+/** Record of the entries that are not null, under numbered names. */
+const numbered = <T>(prefix: string, list: readonly (T | null | undefined)[]): Record<string, T> =>
+  Object.fromEntries(list.flatMap((item, i) => (item ? [[`${prefix}${i}`, item]] : [])));
 
+/** The tensors of these numbers under a prefix. */
+const pick = (t: Readonly<Record<string, Tensor>>, prefix: string, indices: readonly number[]) =>
+  indices.map((i) => t[`${prefix}${i}`]!);
+
+const present = (list: readonly unknown[]) => list.flatMap((item, i) => (item ? [i] : []));
+
+/**
+ * Outputs alone (together, and each by itself), gradients alone, and all at once: what a program returns decides
+ * what it fuses and which outputs of its nodes exist.
+ */
 async function check(entry: Entry): Promise<void> {
-  const inputs = named('in', entry.inputs);
-  const outputsOf = (t: Readonly<Record<string, Tensor>>) => call(entry, entry.inputs.map((_, i) => t[`in${i}`]!));
-  const forward = await run(inputs, (t) => named('out', outputsOf(t)));
-  expect(Object.keys(forward)).toHaveLength(entry.outputs.length);
-  entry.outputs.forEach((golden, i) => {
-    expectClose(forward[`out${i}`]!, golden, `output ${i}`);
-  });
+  const relative = looser[entry.op] ?? tolerance;
+  const operands = [...entry.inputs.keys()];
+  const wanted = present(entry.grads);
+  const seeded = present(entry.cotangents);
+  const differentiable = wanted.length > 0 && seeded.length > 0;
+  const tensors = { ...numbered('in', entry.inputs), ...numbered('seed', entry.cotangents) };
+  const expected = {
+    ...numbered('out', entry.outputs),
+    ...(differentiable ? numbered('grad', entry.grads) : {}),
+  };
 
-  const wanted = entry.grads.flatMap((g, i) => (g ? [i] : []));
-  const seeded = entry.cotangents.flatMap((c, i) => (c ? [i] : []));
-  if (wanted.length === 0 || seeded.length === 0) return;
-  const cotangents = Object.fromEntries(seeded.map((i) => [`seed${i}`, entry.cotangents[i]!]));
-  const values = await run({ ...inputs, ...cotangents }, (t) => {
-    const outputs = outputsOf(t);
-    const wrt = wanted.map((i) => t[`in${i}`]!);
+  const everything = (t: Readonly<Record<string, Tensor>>): Record<string, Tensor> => {
+    const outputs = call(entry, pick(t, 'in', operands));
+    if (!differentiable) return numbered('out', outputs);
+    const wrt = pick(t, 'in', wanted);
+    const seeds = pick(t, 'seed', seeded);
     const grads = vjp(
       seeded.map((i) => outputs[i]!),
       wrt,
-      seeded.map((i) => t[`seed${i}`]!),
+      seeds,
     );
-    return {
-      ...named('out', outputs),
-      ...Object.fromEntries(wanted.map((i, k) => [`grad${i}`, grads[k] ?? zerosLike(wrt[k]!)])),
-    };
-  });
-  entry.outputs.forEach((golden, i) => {
-    expectClose(values[`out${i}`]!, golden, `output ${i} beside its gradient`);
-  });
-  for (const i of wanted) expectClose(values[`grad${i}`]!, entry.grads[i]!, `gradient of input ${i}`);
+    const named = wanted.map((i, k) => [`grad${i}`, grads[k] ?? zerosLike(wrt[k]!)] as const);
+    return { ...numbered('out', outputs), ...Object.fromEntries(named) };
+  };
+
+  const all = Object.keys(expected);
+  const outputs = all.filter((name) => name.startsWith('out'));
+  const grads = all.filter((name) => name.startsWith('grad'));
+  const subsets = [outputs, ...(outputs.length > 1 ? outputs.map((name) => [name]) : [])];
+  if (differentiable) subsets.push(grads, all);
+  for (const names of subsets) {
+    const values = await run(tensors, (t) => {
+      const made = everything(t);
+      expect(Object.keys(made)).toEqual(all);
+      return Object.fromEntries(names.map((name) => [name, made[name]!]));
+    });
+    for (const name of names) {
+      expectClose(values[name]!, expected[name]!, relative, `${name} of a program that returns ${names}`);
+    }
+  }
 }
 
-describe('ops agree with PyTorch', () => {
-  for (const [i, entry] of entries.entries()) {
-    const shapes = entry.inputs.map(({ dtype, shape }) => `${dtype === 'float32' ? '' : dtype}[${shape}]`);
-    const statics = entry.args.filter((argument) => !/^\$\d$/.test(String(argument)));
-    it(`${i}: ${entry.op}(${shapes.join(', ')}) ${statics.map((a) => JSON.stringify(a)).join(' ')}`.trim(), () =>
-      check(entry));
+async function checkSecond(entry: SecondEntry): Promise<void> {
+  const floating = present(entry.inputs.map(({ dtype }) => dtype === 'float32'));
+  const seeded = present(entry.cotangents);
+  const tensors = {
+    ...numbered('in', entry.inputs),
+    ...numbered('cotangent', entry.cotangents),
+    ...numbered('seed', entry.seeds),
+  };
+  const values = await run(tensors, (t) => {
+    const outputs = call(entry, pick(t, 'in', [...entry.inputs.keys()]));
+    const wrt = pick(t, 'in', floating);
+    const cotangents = pick(t, 'cotangent', seeded);
+    const first = vjp(
+      seeded.map((i) => outputs[i]!),
+      wrt,
+      cotangents,
+    );
+    const leaves = [...wrt, ...cotangents];
+    const grads = vjp(
+      first.map((g, i) => g ?? zerosLike(wrt[i]!)),
+      leaves,
+      pick(t, 'seed', [...entry.seeds.keys()]),
+    );
+    return numbered(
+      'grad',
+      grads.map((g, i) => g ?? zerosLike(leaves[i]!)),
+    );
+  });
+  entry.grads.forEach((golden, i) => {
+    expectClose(values[`grad${i}`]!, golden, secondTolerance, `second gradient ${i}`);
+  });
+}
+
+function title(i: number, { op, args, inputs }: Pick<Entry, 'op' | 'args' | 'inputs'>): string {
+  const shapes = inputs.map(({ dtype, shape }) => `${dtype === 'float32' ? '' : dtype}[${shape}]`);
+  const rest = args.filter((argument) => !/^\$\d$/.test(String(argument)));
+  return [`${i} ${op}(${shapes.join(', ')})`, ...rest.map((item) => JSON.stringify(item))].join(' ');
+}
+
+describe('ops and their gradients agree with PyTorch', () => {
+  for (const [i, entry] of read<Entry>('ops.json').entries()) it(title(i, entry), () => check(entry));
+});
+
+describe('gradients of gradients agree with PyTorch', () => {
+  for (const [i, entry] of read<SecondEntry>('second.json').entries()) {
+    it(title(i, entry), () => checkSecond(entry));
   }
 });

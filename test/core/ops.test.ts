@@ -27,11 +27,17 @@ function checkGradient(op: Op, c: OpCase): void {
   const inputs = operands.map((o, i) => leaf(o, `x${i}`));
   const outputs = makeNode(op, inputs, attributesOf(c)).outputs.filter((t) => isFloat(t.dtype));
   const weights = outputs.map((t) => Float64Array.from(rng.normal(t.size)));
-  const cotangents = outputs.map((t, i) => leaf({ dtype: t.dtype, shape: t.shape, data: weights[i]! }, `g${i}`));
+  const cotangents = outputs.map((t, i) =>
+    leaf({ dtype: t.dtype, shape: t.shape, data: weights[i]! }, `g${i}`),
+  );
   const wrt = inputs.filter((t) => isFloat(t.dtype));
   const feeds = new Map<Tensor, ArrayLike<number>>();
-  inputs.forEach((t, i) => feeds.set(t, operands[i]!.data));
-  cotangents.forEach((t, i) => feeds.set(t, weights[i]!));
+  inputs.forEach((t, i) => {
+    feeds.set(t, operands[i]!.data);
+  });
+  cotangents.forEach((t, i) => {
+    feeds.set(t, weights[i]!);
+  });
   const grads = vjp(outputs, wrt, cotangents);
   const present = grads.filter((g): g is Tensor => g !== undefined);
   const values = interpret(present, feeds);
@@ -45,12 +51,16 @@ function checkGradient(op: Op, c: OpCase): void {
         const moved = Float64Array.from(data);
         moved[i] = moved[i]! + delta;
         const results = interpret(outputs, new Map(feeds).set(t, moved));
-        return weighted(results.map((r) => r.data), weights);
+        return weighted(
+          results.map((r) => r.data),
+          weights,
+        );
       };
       const numeric = (at(step) - at(-step)) / (2 * step);
-      expect(Math.abs(analytic[i]! - numeric), `d/dx${k}[${i}]: ${analytic[i]} against ${numeric}`).toBeLessThan(
-        2e-7 * Math.max(1, Math.abs(numeric)) + 1e-8,
-      );
+      expect(
+        Math.abs(analytic[i]! - numeric),
+        `d/dx${k}[${i}]: ${analytic[i]} against ${numeric}`,
+      ).toBeLessThan(2e-7 * Math.max(1, Math.abs(numeric)) + 1e-8);
     }
   });
 }
@@ -107,16 +117,26 @@ describe('composites with a closed-form reverse rule', () => {
       const floatsOnly = node.map((t) => isFloat(t.dtype));
       const wrt = inputs.filter((t) => isFloat(t.dtype));
       const feeds = new Map<Tensor, ArrayLike<number>>(inputs.map((t, i) => [t, operands[i]!.data]));
-      const cotangents = node.filter((_, i) => floatsOnly[i]).map((t, i) => {
-        const g = leaf({ dtype: t.dtype, shape: t.shape, data: new Float64Array() }, `g${i}`);
-        feeds.set(g, Float64Array.from(rng.normal(t.size)));
-        return g;
-      });
-      const [a, b] = [node, parts].map((list) => vjp(list.filter((_, i) => floatsOnly[i]), wrt, cotangents));
+      const cotangents = node
+        .filter((_, i) => floatsOnly[i])
+        .map((t, i) => {
+          const g = leaf({ dtype: t.dtype, shape: t.shape, data: new Float64Array() }, `g${i}`);
+          feeds.set(g, Float64Array.from(rng.normal(t.size)));
+          return g;
+        });
+      const [a, b] = [node, parts].map((list) =>
+        vjp(
+          list.filter((_, i) => floatsOnly[i]),
+          wrt,
+          cotangents,
+        ),
+      );
       wrt.forEach((_, k) => {
         if (!a![k] && !b![k]) return;
         const [x, y] = interpret([a![k]!, b![k]!], feeds);
-        x!.data.forEach((v, i) => expect(Math.abs(v - y!.data[i]!)).toBeLessThan(1e-9 * Math.max(1, Math.abs(v))));
+        x!.data.forEach((v, i) => {
+          expect(Math.abs(v - y!.data[i]!)).toBeLessThan(1e-9 * Math.max(1, Math.abs(v)));
+        });
       });
     }
   });

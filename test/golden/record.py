@@ -1,4 +1,4 @@
-"""Records what PyTorch computes for every public op, forward and backward, into ops.json.
+"""Records what PyTorch computes for every public op, forward and backward, into ops.json and second.json.
 
 Run from the repository root, with the environment of the peers' benchmarks (npm run bench:peers):
 
@@ -8,6 +8,7 @@ Inputs are float32 numbers from a fixed seed; PyTorch computes with them in floa
 9 significant digits. An entry is { op, args, inputs, outputs, cotangents, grads }: `op` is called with `args`, in
 which "$i" stands for inputs[i]; `grads` has the gradient of sum(outputs * cotangents) for every float input.
 Cotangents of outputs that are not floats, and gradients of inputs that are not, are null. A null among numbers is NaN.
+In second.json `grads` are those of sum(gradients of the inputs * seeds), for every float input and every cotangent.
 """
 
 import json
@@ -17,24 +18,33 @@ import pathlib
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 torch.set_default_dtype(torch.float64)
 rng = np.random.default_rng(2025)
 entries = []
+twice = {}
 NAMES = {torch.float64: 'float32', torch.int64: 'int32', torch.bool: 'bool'}
 
 
 def number(x):
-    return None if math.isnan(x) else int(x) if x == int(x) else float(f'{x:.9g}')
+    """At most 9 digits, fewer where they name the same float32."""
+    if math.isnan(x):
+        return None
+    if x == int(x):
+        return int(x)
+    return float(str(np.float32(x))) if x == np.float32(x) else float(f'{x:.9g}')
 
 
 def store(t, dtype=None):
-    data = [number(float(x)) for x in t.detach().reshape(-1)]
+    data = [number(x) for x in t.detach().reshape(-1).tolist()]
     return {'dtype': dtype or NAMES[t.dtype], 'shape': list(t.shape), 'data': data}
 
 
 def floats(*shape, low=-2.0, high=2.0):
-    return torch.tensor(rng.uniform(low, high, shape).astype(np.float32), dtype=torch.float64)
+    """Uniform numbers of 3 decimals, as float32 has them."""
+    numbers = np.round(rng.uniform(low, high, shape), 3)
+    return torch.tensor(numbers.astype(np.float32), dtype=torch.float64)
 
 
 def apart(*shape):
@@ -56,8 +66,11 @@ def bools(data):
     return torch.tensor(data, dtype=torch.bool)
 
 
-def record(op, reference, inputs=(), args=None, dtypes=None):
-    """`args` default to the inputs in order; `dtypes` names the outputs' types where they are not those of PyTorch."""
+def record(op, reference, inputs=(), args=None, dtypes=None, gradient=True):
+    """
+    `args` default to the inputs in order; `dtypes` names the outputs' types where they are not those of PyTorch;
+    without `gradient` no float input has one.
+    """
     inputs = [x.clone().requires_grad_(x.is_floating_point()) for x in inputs]
     args = [f'${i}' for i in range(len(inputs))] if args is None else args
     outputs = reference(*inputs)
@@ -65,24 +78,63 @@ def record(op, reference, inputs=(), args=None, dtypes=None):
     cotangents = [floats(*y.shape, low=-1, high=1) if y.is_floating_point() else None for y in outputs]
     total = sum((y * c).sum() for y, c in zip(outputs, cotangents) if c is not None)
     leaves = [x for x in inputs if x.requires_grad]
+    if gradient and leaves and torch.is_tensor(total):
+        record_second(op, args, reference, inputs, cotangents)
     grads = [None] * len(leaves)
     if torch.is_tensor(total) and total.requires_grad:
         grads = torch.autograd.grad(total, leaves, allow_unused=True)
     by_leaf = {id(x): torch.zeros_like(x) if g is None else g for x, g in zip(leaves, grads)}
     maybe = lambda t: None if t is None else store(t)
-    entries.append({
+    entries.append(
+        {
+            'op': op,
+            'args': args,
+            'inputs': [store(x) for x in inputs],
+            'outputs': [store(y, dtypes and dtypes[i]) for i, y in enumerate(outputs)],
+            'cotangents': [maybe(c) for c in cotangents],
+            'grads': [maybe(by_leaf.get(id(x))) if gradient else None for x in inputs],
+        }
+    )
+
+
+def record_second(op, args, reference, inputs, cotangents):
+    """The gradient of the gradient, for the first call of each op with these arguments."""
+    key = f'{op}{args}'
+    if key in twice:
+        return
+    leaves = [x for x in inputs if x.requires_grad]
+    weights = [None if c is None else c.clone().requires_grad_() for c in cotangents]
+    outputs = reference(*inputs)
+    outputs = outputs if isinstance(outputs, (tuple, list)) else [outputs]
+    total = sum((y * c).sum() for y, c in zip(outputs, weights) if c is not None)
+    options = {'allow_unused': True, 'materialize_grads': True}
+    first = torch.autograd.grad(total, leaves, create_graph=True, **options)
+    if not any(g.requires_grad for g in first):
+        return
+    seeds = [floats(*x.shape, low=-1, high=1) for x in leaves]
+    wrt = leaves + [c for c in weights if c is not None]
+    second = torch.autograd.grad(sum((g * s).sum() for g, s in zip(first, seeds)), wrt, **options)
+    twice[key] = {
         'op': op,
         'args': args,
         'inputs': [store(x) for x in inputs],
-        'outputs': [store(y, dtypes and dtypes[i]) for i, y in enumerate(outputs)],
-        'cotangents': [maybe(c) for c in cotangents],
-        'grads': [maybe(by_leaf.get(id(x))) for x in inputs],
-    })
+        'cotangents': [None if c is None else store(c) for c in weights],
+        'seeds': [store(s) for s in seeds],
+        'grads': [store(torch.zeros(g.shape) + g) for g in second],
+    }
 
 
 def arithmetic():
     positive = lambda *shape: floats(*shape, low=0.3, high=2)
-    shapes = [((2, 3), (2, 3)), ((2, 3), (3,)), ((4, 1, 3), (2, 1)), ((), (2, 2)), ((2, 2), ()), ((1,), (3,)), ((0, 3), (3,))]
+    shapes = [
+        ((2, 3), (2, 3)),
+        ((2, 3), (3,)),
+        ((4, 1, 3), (2, 1)),
+        ((), (2, 2)),
+        ((2, 2), ()),
+        ((1,), (3,)),
+        ((0, 3), (3,)),
+    ]
     for a, b in shapes:
         record('add', torch.add, [floats(*a), floats(*b)])
         record('sub', torch.sub, [floats(*a), floats(*b)])
@@ -90,18 +142,26 @@ def arithmetic():
         record('div', torch.div, [floats(*a), positive(*b)])
         record('pow', torch.pow, [positive(*a), floats(*b)])
     for op, f in [('minimum', torch.minimum), ('maximum', torch.maximum)]:
+        spoiled = floats(19)
+        spoiled[2] = spoiled[12] = math.nan
+        record(op, f, [spoiled, floats(19)], gradient=False)
+        record(op, f, [floats(19), spoiled], gradient=False)
         record(op, f, [apart(3, 4), apart(3, 4) + 0.0625])
         record(op, f, [apart(3, 1, 4), apart(2, 1) + 0.0625])
-        record(op, f, [values([1, float('nan'), 2]), values([0, 1, float('nan')])])
+        record(op, f, [values([1, float('nan'), 2]), values([0, 1, float('nan')])], gradient=False)
         record(op, f, [ints([1, -2, 7]), ints([[0], [3]])])
     record('add', lambda x: x + 1.5, [floats(3)], ['$0', 1.5])
     record('sub', lambda x: 1 - x, [floats(3)], [1, '$0'])
     record('mul', lambda x: x * x, [floats(3)], ['$0', '$0'])
     record('div', lambda x: 2 / x, [positive(2, 2)], [2, '$0'])
-    record('div', lambda x: x / x, [positive(2, 2)], ['$0', '$0'])
+    record('pow', lambda x: x**x, [positive(2, 2)], ['$0', '$0'])
     record('add', torch.add, [ints([[1, -2], [3, 4]]), ints([5, -6])])
     record('mul', torch.mul, [ints([[1, -2], [3, 4]]), ints([5, -6])])
-    record('div', lambda a, b: torch.div(a, b, rounding_mode='trunc'), [ints([7, -7, 7, -7, 6]), ints([2, 2, -2, -2, 3])])
+    record(
+        'div',
+        lambda a, b: torch.div(a, b, rounding_mode='trunc'),
+        [ints([7, -7, 7, -7, 6]), ints([2, 2, -2, -2, 3])],
+    )
     record('pow', lambda x: x**2, [floats(2, 3)], ['$0', 2])
     record('pow', lambda x: x**3, [floats(2, 3)], ['$0', 3])
     record('pow', lambda x: x**0.5, [positive(2, 3)], ['$0', 0.5])
@@ -114,8 +174,14 @@ def arithmetic():
 
 def comparisons():
     a, b = values([[1, 2, -3], [0.5, 2, 7]]), values([1, 2.5, -3])
-    for op, f in [('equal', torch.eq), ('notEqual', torch.ne), ('less', torch.lt), ('lessEqual', torch.le),
-                  ('greater', torch.gt), ('greaterEqual', torch.ge)]:
+    for op, f in [
+        ('equal', torch.eq),
+        ('notEqual', torch.ne),
+        ('less', torch.lt),
+        ('lessEqual', torch.le),
+        ('greater', torch.gt),
+        ('greaterEqual', torch.ge),
+    ]:
         record(op, f, [a, b])
         record(op, lambda x: f(x, 2), [a], ['$0', 2])
         record(op, f, [ints([1, 2, 3, -4]), ints([[1], [3]])])
@@ -125,22 +191,41 @@ def comparisons():
     record('logicalOr', torch.logical_or, [p, q])
     record('logicalXor', torch.logical_xor, [p, q])
     record('logicalNot', torch.logical_not, [p])
-    record('isNaN', torch.isnan, [values([1, float('nan'), -2])])
+    record('isNan', torch.isnan, [values([1, float('nan'), -2])])
     record('where', torch.where, [bools([[0, 1, 1], [1, 0, 0]]), floats(2, 3), floats(3)])
     record('where', torch.where, [bools([[0], [1]]), floats(), floats(2, 3)])
     record('where', lambda c, x: torch.where(c, x, 0), [bools([0, 1, 1]), floats(2, 3)], ['$0', '$1', 0])
-    record('where', lambda c, x: torch.where(c, -1.5, x), [bools([0, 1, 1]), floats(2, 3)], ['$0', -1.5, '$1'])
+    record(
+        'where', lambda c, x: torch.where(c, -1.5, x), [bools([0, 1, 1]), floats(2, 3)], ['$0', -1.5, '$1']
+    )
     record('where', torch.where, [bools([0, 1, 1]), ints([1, 2, 3]), ints([-1, -2, -3])])
 
 
 def unary():
     wide = values([[-100, -20, -5, -1, -1e-3], [0, 1e-3, 2, 20, 100]])
     everywhere = {
-        'neg': torch.neg, 'exp': torch.exp, 'sin': torch.sin, 'cos': torch.cos, 'tan': torch.tan, 'atan': torch.atan,
-        'tanh': torch.tanh, 'sigmoid': torch.sigmoid, 'erf': torch.erf, 'softplus': lambda x: F.softplus(x, threshold=1e3),
-        'square': torch.square, 'abs': torch.abs, 'silu': F.silu, 'relu': F.relu,
-        'reluSquared': lambda x: F.relu(x) ** 2, 'sign': torch.sign, 'floor': torch.floor, 'ceil': torch.ceil,
-        'round': torch.round, 'identity': lambda x: x * 1, 'stopGradient': lambda x: x.detach(), 'accumulate': lambda x: x * 1,
+        'neg': torch.neg,
+        'exp': torch.exp,
+        'sin': torch.sin,
+        'cos': torch.cos,
+        'tan': torch.tan,
+        'atan': torch.atan,
+        'tanh': torch.tanh,
+        'sigmoid': torch.sigmoid,
+        'erf': torch.erf,
+        'softplus': lambda x: F.softplus(x, threshold=1e3),
+        'square': torch.square,
+        'abs': torch.abs,
+        'silu': F.silu,
+        'relu': F.relu,
+        'reluSquared': lambda x: F.relu(x) ** 2,
+        'sign': torch.sign,
+        'floor': torch.floor,
+        'ceil': torch.ceil,
+        'round': torch.round,
+        'identity': lambda x: x * 1,
+        'stopGradient': lambda x: x.detach(),
+        'accumulate': lambda x: x * 1,
     }
     for op, f in everywhere.items():
         record(op, f, [floats(3, 4)])
@@ -148,7 +233,12 @@ def unary():
         record(op, f, [floats(0, 2)])
         if op in ('atan', 'tanh', 'sigmoid', 'erf', 'softplus', 'abs', 'silu', 'relu', 'reluSquared', 'sign'):
             record(op, f, [wide])
-    for op, f in [('log', torch.log), ('sqrt', torch.sqrt), ('rsqrt', torch.rsqrt), ('reciprocal', torch.reciprocal)]:
+    for op, f in [
+        ('log', torch.log),
+        ('sqrt', torch.sqrt),
+        ('rsqrt', torch.rsqrt),
+        ('reciprocal', torch.reciprocal),
+    ]:
         record(op, f, [floats(3, 4, low=0.2, high=3)])
         record(op, f, [values([1e-6, 1e-3, 1, 1e3, 1e6])])
     record('reciprocal', torch.reciprocal, [floats(4, low=-2, high=-0.4)])
@@ -160,6 +250,11 @@ def unary():
         record(op, everywhere[op], [ints([-3, 0, 5])])
     record('clip', lambda x: x.clamp(-0.7, 1.1), [floats(3, 4)], ['$0', -0.7, 1.1])
     record('clip', lambda x: x.clamp(-2, 4), [ints([-5, 0, 9])], ['$0', -2, 4])
+    holes = floats(19)
+    holes[3] = math.nan
+    for op in ['relu', 'reluSquared', 'softplus', 'sigmoid', 'tanh', 'silu', 'abs', 'exp']:
+        record(op, everywhere[op], [holes], gradient=False)
+    record('clip', lambda x: x.clamp(-0.7, 1.1), [holes], ['$0', -0.7, 1.1], gradient=False)
     for mode in ['tanh', 'none']:
         f = lambda x: F.gelu(x, approximate=mode)
         record('gelu', f, [floats(3, 4)], ['$0', mode])
@@ -181,6 +276,11 @@ def reductions():
             record(op, g, [apart(2, 3, 4)], ['$0', axes, keep])
         record(op, f, [apart()])
         record(op, lambda x: f(x, dim=0), [apart(1, 3)], ['$0', 0])
+    spoiled = floats(3, 19)
+    spoiled[0, 0] = spoiled[1, 9] = math.nan
+    for op, f in [('max', torch.amax), ('min', torch.amin)]:
+        record(op, lambda x: f(x, 1), [spoiled], ['$0', 1], gradient=False)
+        record(op, lambda x: f(x, 0), [spoiled], ['$0', 0], gradient=False)
     record('sum', torch.sum, [floats(0, 3)])
     record('sum', lambda x: x.sum(0), [floats(0, 3)], ['$0', 0])
     record('sum', lambda x: x.sum(1), [ints([[1, 2], [-3, 5]])], ['$0', 1])
@@ -191,7 +291,11 @@ def reductions():
         record(op, lambda x: f(x, dim=-1), [apart(2, 3, 4)])
         record(op, lambda x: f(x, dim=1), [apart(2, 3, 4)], ['$0', 1])
         record(op, lambda x: f(x, dim=0, keepdim=True), [apart(2, 3)], ['$0', 0, True])
-        record(op, lambda x: ints([1, 0]), [values([[1, 5, 5], [4, 4, 4]] if op == 'argmax' else [[5, 1, 1], [4, 4, 4]])])
+        record(
+            op,
+            lambda x: ints([1, 0]),
+            [values([[1, 5, 5], [4, 4, 4]] if op == 'argmax' else [[5, 1, 1], [4, 4, 4]])],
+        )
 
     def cumsum(x, axis, exclusive, reverse):
         y = x.flip(axis) if reverse else x
@@ -202,7 +306,12 @@ def reductions():
         for exclusive in [False, True]:
             for reverse in [False, True]:
                 options = {'exclusive': exclusive, 'reverse': reverse}
-                record('cumsum', lambda x: cumsum(x, axis, exclusive, reverse), [floats(*shape)], ['$0', axis, options])
+                record(
+                    'cumsum',
+                    lambda x: cumsum(x, axis, exclusive, reverse),
+                    [floats(*shape)],
+                    ['$0', axis, options],
+                )
     record('cumsum', lambda x: x.cumsum(-1), [ints([[1, 2, 3], [4, -5, 6]])])
     for axes in [0, -1, [0, 2]]:
         for correction in [0, 1]:
@@ -210,41 +319,80 @@ def reductions():
             f = lambda x: x.var(dim=axes, correction=correction, keepdim=correction == 1)
             record('variance', f, [floats(3, 2, 4)], ['$0', axes, options])
     record('variance', lambda x: x.var(correction=0), [floats(3, 4)])
-    record('variance', lambda x: x.var(dim=-1, correction=0), [floats(2, 5) + 100], ['$0', -1])
+    record('variance', lambda x: x.var(dim=-1, correction=0), [floats(2, 5) + 10], ['$0', -1])
     record('logSumExp', lambda x: x.logsumexp(-1), [floats(3, 4)])
     record('logSumExp', lambda x: x.logsumexp(0, keepdim=True), [floats(3, 4)], ['$0', 0, True])
     record('logSumExp', lambda x: x.logsumexp(1), [floats(2, 3, 2)], ['$0', 1])
-    record('logSumExp', lambda x: x.logsumexp(-1), [values([[1000, 999, -1000], [-500, -501, -502]])])
+    record('logSumExp', lambda x: x.logsumexp(-1), [values([[100, 99, -100], [-50, -51, -52]])])
 
 
 def products():
-    for a, b in [((3, 4), (4, 5)), ((2, 3, 4), (4, 5)), ((3, 4), (2, 4, 5)), ((2, 3, 4), (2, 4, 2)), ((2, 1, 3, 4), (3, 4, 2)),
-                 ((4,), (4,)), ((4,), (4, 3)), ((3, 4), (4,)), ((2, 3, 4), (4,)), ((4,), (2, 4, 3)), ((1, 3), (3, 1)),
-                 ((2, 0), (0, 3)), ((0, 3), (3, 2))]:
+    for a, b in [
+        ((3, 4), (4, 5)),
+        ((2, 3, 4), (4, 5)),
+        ((3, 4), (2, 4, 5)),
+        ((2, 3, 4), (2, 4, 2)),
+        ((2, 1, 3, 4), (3, 4, 2)),
+        ((4,), (4, 3)),
+        ((3, 4), (4,)),
+        ((2, 3, 4), (4,)),
+        ((4,), (2, 4, 3)),
+        ((1, 3), (3, 1)),
+        ((2, 0), (0, 3)),
+        ((0, 3), (3, 2)),
+    ]:
         record('matmul', torch.matmul, [floats(*a), floats(*b)])
-    for lead_a, lead_b in [((), ()), ((2,), (2,)), ((2,), ()), ((), (2,)), ((2, 1), (3,))]:
+    for lead_a, lead_b in [((), ()), ((2,), (2,)), ((2,), ()), ((), (2,))]:
         for ta in [False, True]:
             for tb in [False, True]:
-                a = floats(*lead_a, *((4, 3) if ta else (3, 4)))
-                b = floats(*lead_b, *((5, 4) if tb else (4, 5)))
+                a = floats(*lead_a, *((3, 2) if ta else (2, 3)))
+                b = floats(*lead_b, *((4, 3) if tb else (3, 4)))
                 f = lambda a, b: 0.5 * (a.mT if ta else a) @ (b.mT if tb else b)
                 record('matmul', f, [a, b], ['$0', '$1', {'transposeA': ta, 'transposeB': tb, 'scale': 0.5}])
+    record('matmul', torch.matmul, [floats(4, low=0.2), floats(4, low=0.2)])
     record('matmul', lambda a: a @ a, [floats(3, 3)], ['$0', '$0'])
     record('matmul', lambda a: a @ a.mT, [floats(2, 3, 4)], ['$0', '$0', {'transposeB': True}])
-    for equation, shapes in [('ij,jk->ik', [(2, 3), (3, 4)]), ('bqhd,bkhd->bhqk', [(2, 3, 2, 4), (2, 5, 2, 4)]),
-                             ('bij->bji', [(2, 3, 4)]), ('ij->', [(2, 3)]), ('i,j->ij', [(3,), (4,)]),
-                             ('ab,bc,cd->ad', [(2, 3), (3, 4), (4, 2)]), ('abc,c->b', [(2, 3, 4), (4,)]),
-                             ('i,i->', [(4,), (4,)]), ('bi,bi->b', [(3, 4), (3, 4)]), ('bhi,hij->bhj', [(2, 3, 4), (3, 4, 2)])]:
+    for equation, shapes in [
+        ('ij,jk->ik', [(2, 3), (3, 4)]),
+        ('bqhd,bkhd->bhqk', [(2, 3, 2, 4), (2, 5, 2, 4)]),
+        ('bij->bji', [(2, 3, 4)]),
+        ('ij->', [(2, 3)]),
+        ('i,j->ij', [(3,), (4,)]),
+        ('ab,bc,cd->ad', [(2, 3), (3, 4), (4, 2)]),
+        ('abc,c->b', [(2, 3, 4), (4,)]),
+        ('i,i->', [(4,), (4,)]),
+        ('bi,bi->b', [(3, 4), (3, 4)]),
+        ('bhi,hij->bhj', [(2, 3, 4), (3, 4, 2)]),
+    ]:
         inputs = [floats(*shape) for shape in shapes]
-        record('einsum', lambda *xs: torch.einsum(equation, *xs), inputs, [equation, *(f'${i}' for i in range(len(inputs)))])
+        record(
+            'einsum',
+            lambda *xs: torch.einsum(equation, *xs),
+            inputs,
+            [equation, *(f'${i}' for i in range(len(inputs)))],
+        )
 
 
 def views():
-    record('rearrange', lambda x: x.reshape(2, 3, 2, 4).transpose(1, 2), [floats(2, 3, 8)], ['$0', 'b t (h d) -> b h t d', {'h': 2}])
-    record('rearrange', lambda x: x.transpose(1, 2).reshape(2, 3, 8), [floats(2, 2, 3, 4)], ['$0', 'b h t d -> b t (h d)'])
+    record(
+        'rearrange',
+        lambda x: x.reshape(2, 3, 2, 4).transpose(1, 2),
+        [floats(2, 3, 8)],
+        ['$0', 'b t (h d) -> b h t d', {'h': 2}],
+    )
+    record(
+        'rearrange',
+        lambda x: x.transpose(1, 2).reshape(2, 3, 8),
+        [floats(2, 2, 3, 4)],
+        ['$0', 'b h t d -> b t (h d)'],
+    )
     record('rearrange', lambda x: x.permute(2, 0, 1), [floats(2, 3, 4)], ['$0', 'a b c -> c a b'])
-    record('rearrange', lambda x: x.reshape(2, 3, 2, 2, 2).permute(0, 2, 4, 3, 1).reshape(2, 4, 6), [floats(2, 3, 4, 2)],
-           ['$0', 'b c (h p) w -> b (h w) (p c)', {'p': 2}])
+    record(
+        'rearrange',
+        lambda x: x.reshape(2, 3, 2, 2, 2).permute(0, 2, 4, 3, 1).reshape(2, 4, 6),
+        [floats(2, 3, 4, 2)],
+        ['$0', 'b c (h p) w -> b (h w) (p c)', {'p': 2}],
+    )
     record('rearrange', lambda x: x.reshape(6, 4), [floats(2, 3, 4)], ['$0', 'a b c -> (a b) c'])
     record('reshape', lambda x: x.reshape(4, 3), [floats(2, 6)], ['$0', [4, 3]])
     record('reshape', lambda x: x.reshape(3, -1), [floats(2, 6)], ['$0', [3, -1]])
@@ -260,20 +408,57 @@ def views():
     record('transpose', lambda x: x.permute(0, 2, 3, 1), [floats(2, 3, 2, 2)], ['$0', [0, 2, -1, 1]])
     record('transpose', lambda x: x * 1, [floats(3)])
     # Each range as [start, stop, step]; numpy does the negative steps that PyTorch lacks.
-    for shape, ranges in [((4, 5), [[1, 3]]), ((4, 5), [None, [None, None, 2]]), ((4, 5), [-1, [1, -1]]), ((4, 5), [[-3, None], 2]),
-                          ((6,), [[None, None, -1]]), ((6,), [[4, None, -2]]), ((6,), [[-2, 0, -1]]), ((7, 3), [[5, 1, -3], [0, 9]]),
-                          ((5,), [[1, 5, 3]]), ((5,), [[3, 3]]), ((2, 3), [None, None]), ((9, 4), [[1, 8, 3], [None, None, -3]]),
-                          ((2, 3, 4), [1, [0, 2], -2]), ((5,), [[10, None, -2]]), ((3, 3), [0, 1])]:
-        index = tuple(slice(*(r + [None] * 2)[:max(2, len(r))]) if isinstance(r, list) else slice(None) if r is None else r for r in ranges)
+    for shape, ranges in [
+        ((4, 5), [[1, 3]]),
+        ((4, 5), [None, [None, None, 2]]),
+        ((4, 5), [-1, [1, -1]]),
+        ((4, 5), [[-3, None], 2]),
+        ((6,), [[None, None, -1]]),
+        ((6,), [[4, None, -2]]),
+        ((6,), [[-2, 0, -1]]),
+        ((7, 3), [[5, 1, -3], [0, 9]]),
+        ((5,), [[1, 5, 3]]),
+        ((5,), [[3, 3]]),
+        ((2, 3), [None, None]),
+        ((9, 4), [[1, 8, 3], [None, None, -3]]),
+        ((2, 3, 4), [1, [0, 2], -2]),
+        ((5,), [[10, None, -2]]),
+        ((3, 3), [0, 1]),
+    ]:
+        index = tuple(
+            slice(*(r + [None] * 2)[: max(2, len(r))])
+            if isinstance(r, list)
+            else slice(None)
+            if r is None
+            else r
+            for r in ranges
+        )
         positions = torch.tensor(np.arange(math.prod(shape)).reshape(shape)[index].copy())
         record('slice', lambda x: x.reshape(-1)[positions], [floats(*shape)], ['$0', ranges])
     record('pad', lambda x: F.pad(x, (0, 2, 1, 0)), [floats(2, 3)], ['$0', [[1, 0], [0, 2]]])
     record('pad', lambda x: F.pad(x, (2, 1), value=-1.5), [floats(3)], ['$0', [[2, 1]], -1.5])
-    record('pad', lambda x: F.pad(x, (0, 0, 1, 1, 0, 2), value=3), [floats(2, 1, 2)], ['$0', [[0, 2], [1, 1], [0, 0]], 3])
+    record(
+        'pad',
+        lambda x: F.pad(x, (0, 0, 1, 1, 0, 2), value=3),
+        [floats(2, 1, 2)],
+        ['$0', [[0, 2], [1, 1], [0, 0]], 3],
+    )
     record('pad', lambda x: F.pad(x, (1, 1), value=7), [ints([1, 2])], ['$0', [[1, 1]], 7])
-    record('concat', lambda *xs: torch.cat(xs, 1), [floats(2, 3), floats(2, 1), floats(2, 2)], [['$0', '$1', '$2'], 1])
-    record('concat', lambda *xs: torch.cat(xs), [floats(1, 2), floats(0, 2), floats(3, 2)], [['$0', '$1', '$2']])
-    record('concat', lambda a, b: torch.cat([a, b, a], -1), [floats(2, 2), floats(2, 1)], [['$0', '$1', '$0'], -1])
+    record(
+        'concat',
+        lambda *xs: torch.cat(xs, 1),
+        [floats(2, 3), floats(2, 1), floats(2, 2)],
+        [['$0', '$1', '$2'], 1],
+    )
+    record(
+        'concat', lambda *xs: torch.cat(xs), [floats(1, 2), floats(0, 2), floats(3, 2)], [['$0', '$1', '$2']]
+    )
+    record(
+        'concat',
+        lambda a, b: torch.cat([a, b, a], -1),
+        [floats(2, 2), floats(2, 1)],
+        [['$0', '$1', '$0'], -1],
+    )
     record('concat', lambda *xs: torch.cat(xs), [ints([1, 2]), ints([3])], [['$0', '$1']])
     for axis in [0, 1, -1]:
         record('stack', lambda *xs: torch.stack(xs, axis), [floats(2, 3), floats(2, 3)], [['$0', '$1'], axis])
@@ -285,7 +470,14 @@ def views():
     record('flip', lambda x: x.flip(0, 2), [floats(2, 3, 4)], ['$0', [0, 2]])
     record('flip', lambda x: x.flip(1), [floats(2, 3)], ['$0', [1]])
     record('flip', lambda x: x.flip(-1), [floats(2, 3)], ['$0', [-1]])
-    for shape, target in [((3,), [2, 3]), ((2, 1, 3), [2, 4, 3]), ((), [2, 2]), ((1, 1), [3, 2]), ((2, 3), [2, 3]), ((1, 2), [0, 2])]:
+    for shape, target in [
+        ((3,), [2, 3]),
+        ((2, 1, 3), [2, 4, 3]),
+        ((), [2, 2]),
+        ((1, 1), [3, 2]),
+        ((2, 3), [2, 3]),
+        ((1, 2), [0, 2]),
+    ]:
         record('broadcastTo', lambda x: x.expand(target), [floats(*shape)], ['$0', target])
     record('arange', lambda: torch.arange(5), [], [5])
     record('zeros', lambda: torch.zeros(2, 3), [], [[2, 3]])
@@ -308,13 +500,38 @@ def indexing():
     record('gather', lambda x, i: x[i], [ints([5, 6, 7]), ints([2, 0])])
     record('takeAlongAxis', lambda x, i: x.gather(-1, i), [floats(2, 4), index])
     record('takeAlongAxis', lambda x, i: x.gather(0, i), [floats(4, 3), ints([[0, 3, 3]])], ['$0', '$1', 0])
-    record('takeAlongAxis', lambda x, i: x.gather(1, i), [floats(2, 3, 2), ints([[[0, 2]], [[1, 1]]])], ['$0', '$1', 1])
-    record('scatterAdd', lambda i, u: torch.zeros(2, 5).scatter_add(1, i, u), [index, floats(2, 3)], ['$0', '$1', 5])
-    record('scatterAdd', lambda i, u: torch.zeros(4, 3).scatter_add(0, i, u), [index, floats(2, 3)], ['$0', '$1', 4, 0])
-    record('scatterAdd', lambda i, u: torch.zeros(2, 4, 2).scatter_add(1, i, u), [ints([[[0, 3]], [[1, 1]]]), floats(2, 1, 2)], ['$0', '$1', 4, 1])
-    for size in [5, 2000]:
+    record(
+        'takeAlongAxis',
+        lambda x, i: x.gather(1, i),
+        [floats(2, 3, 2), ints([[[0, 2]], [[1, 1]]])],
+        ['$0', '$1', 1],
+    )
+    record(
+        'scatterAdd',
+        lambda i, u: torch.zeros(2, 5).scatter_add(1, i, u),
+        [index, floats(2, 3)],
+        ['$0', '$1', 5],
+    )
+    record(
+        'scatterAdd',
+        lambda i, u: torch.zeros(4, 3).scatter_add(0, i, u),
+        [index, floats(2, 3)],
+        ['$0', '$1', 4, 0],
+    )
+    record(
+        'scatterAdd',
+        lambda i, u: torch.zeros(2, 4, 2).scatter_add(1, i, u),
+        [ints([[[0, 3]], [[1, 1]]]), floats(2, 1, 2)],
+        ['$0', '$1', 4, 1],
+    )
+    for size, width in [(5, 3), (1100, 1)]:  # beyond 1024 rows Anneal scatters
         i = ints([size - 1, 0, 2, 2])
-        record('indexAdd', lambda i, u: torch.zeros(size, 2).index_add(0, i, u), [i, floats(4, 2)], ['$0', '$1', size])
+        record(
+            'indexAdd',
+            lambda i, u: torch.zeros(size, width).index_add(0, i, u),
+            [i, floats(4, width)],
+            ['$0', '$1', size],
+        )
     record('oneHot', lambda i: F.one_hot(i, 4).double(), [index], ['$0', 4])
     record('oneHot', lambda i: F.one_hot(i, 3), [ints([0, 2])], ['$0', 3, 'int32'])
     record('pick', lambda x, i: x[torch.arange(3), i], [floats(3, 4), ints([3, 0, 3])])
@@ -337,40 +554,104 @@ def neural():
     targets = ints([0, 4, 2, 4])
     holes = ints([1, -1, 2, -1])
     for reduction in ['mean', 'sum', 'none']:
-        record('crossEntropy', lambda x, y: F.cross_entropy(x, y, reduction=reduction), [floats(4, 5), targets], ['$0', '$1', {'reduction': reduction}])
-        record('crossEntropy', lambda x, y: F.cross_entropy(x, y, reduction=reduction, ignore_index=-1), [floats(4, 5), holes],
-               ['$0', '$1', {'reduction': reduction, 'ignoreIndex': -1}])
+        record(
+            'crossEntropy',
+            lambda x, y: F.cross_entropy(x, y, reduction=reduction),
+            [floats(4, 5), targets],
+            ['$0', '$1', {'reduction': reduction}],
+        )
+        record(
+            'crossEntropy',
+            lambda x, y: F.cross_entropy(x, y, reduction=reduction, ignore_index=-1),
+            [floats(4, 5), holes],
+            ['$0', '$1', {'reduction': reduction, 'ignoreIndex': -1}],
+        )
     record('crossEntropy', F.cross_entropy, [floats(4, 5), targets])
     record('crossEntropy', F.cross_entropy, [big, ints([2, 0, 0])])
-    record('crossEntropy', lambda x, y: F.cross_entropy(x.reshape(-1, 4), y.reshape(-1)), [floats(2, 3, 4), ints([[0, 1, 2], [3, 3, 0]])])
-    record('crossEntropy', lambda x, y: F.cross_entropy(x, y, ignore_index=2), [floats(4, 5), ints([2, 1, 2, 0])], ['$0', '$1', {'ignoreIndex': 2}])
-    record('crossEntropy', lambda x, y: (x * 0).sum(), [floats(2, 3), ints([-1, -1])], ['$0', '$1', {'ignoreIndex': -1}])
+    record(
+        'crossEntropy',
+        lambda x, y: F.cross_entropy(x.reshape(-1, 4), y.reshape(-1)),
+        [floats(2, 3, 4), ints([[0, 1, 2], [3, 3, 0]])],
+    )
+    record(
+        'crossEntropy',
+        lambda x, y: F.cross_entropy(x, y, ignore_index=2),
+        [floats(4, 5), ints([2, 1, 2, 0])],
+        ['$0', '$1', {'ignoreIndex': 2}],
+    )
+    record(
+        'crossEntropy',
+        lambda x, y: (x * 0).sum(),
+        [floats(2, 3), ints([-1, -1])],
+        ['$0', '$1', {'ignoreIndex': -1}],
+    )
     for shape in [(3, 8), (2, 3, 4), (5,)]:
         n = shape[-1]
         record('rmsNorm', lambda x, w: F.rms_norm(x, (n,), w, 1e-6), [floats(*shape), floats(n)])
-        record('layerNorm', lambda x, w, b: F.layer_norm(x, (n,), w, b), [floats(*shape), floats(n), floats(n)])
-        record('l2Normalize', lambda x: x / (x.square().sum(-1, keepdim=True) + 1e-6).sqrt(), [floats(*shape)])
+        record(
+            'layerNorm', lambda x, w, b: F.layer_norm(x, (n,), w, b), [floats(*shape), floats(n), floats(n)]
+        )
+        record(
+            'l2Normalize', lambda x: x / (x.square().sum(-1, keepdim=True) + 1e-6).sqrt(), [floats(*shape)]
+        )
     record('rmsNorm', lambda x, w: F.rms_norm(x, (4,), w, 0.1), [floats(3, 4), floats(4)], ['$0', '$1', 0.1])
-    record('layerNorm', lambda x, w, b: F.layer_norm(x, (4,), w, b, 0.1), [floats(3, 4), floats(4), floats(4)], ['$0', '$1', '$2', 0.1])
-    record('l2Normalize', lambda x: x / (x.square().sum(0, keepdim=True) + 0.01).sqrt(), [floats(3, 4)], ['$0', 0, 0.01])
-    record('rmsNorm', lambda x, w: F.rms_norm(x, (4,), w, 1e-6), [values([[0, 0, 0, 0], [1, 2, 3, 4]]), floats(4)])
+    record(
+        'layerNorm',
+        lambda x, w, b: F.layer_norm(x, (4,), w, b, 0.1),
+        [floats(3, 4), floats(4), floats(4)],
+        ['$0', '$1', '$2', 0.1],
+    )
+    record(
+        'l2Normalize',
+        lambda x: x / (x.square().sum(0, keepdim=True) + 0.01).sqrt(),
+        [floats(3, 4)],
+        ['$0', 0, 0.01],
+    )
+    record(
+        'rmsNorm',
+        lambda x, w: F.rms_norm(x, (4,), w, 1e-6),
+        [values([[0, 0, 0, 0], [1, 2, 3, 4]]), floats(4)],
+    )
 
     def attend(q, k, v, mask=None, scale=None, causal=False):
         if causal and q.shape[2] != k.shape[2]:
-            causal, mask = False, torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(k.shape[2] - q.shape[2])
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=True)
+            causal, mask = (
+                False,
+                torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(k.shape[2] - q.shape[2]),
+            )
+        with sdpa_kernel(SDPBackend.MATH):  # the other kernels have no second derivative
+            return F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=True
+            )
 
-    for q, k, v, causal in [((2, 2, 3, 4), (2, 2, 3, 4), (2, 2, 3, 4), False), ((2, 2, 4, 4), (2, 2, 4, 4), (2, 2, 4, 4), True),
-                            ((1, 4, 3, 2), (1, 2, 3, 2), (1, 2, 3, 2), True), ((1, 4, 3, 2), (1, 1, 5, 2), (1, 1, 5, 3), False),
-                            ((1, 2, 2, 4), (1, 2, 5, 4), (1, 2, 5, 3), True), ((2, 2, 1, 4), (2, 2, 5, 4), (2, 2, 5, 4), True)]:
-        record('attention', lambda q, k, v: attend(q, k, v, causal=causal), [floats(*q), floats(*k), floats(*v)],
-               ['$0', '$1', '$2', {'causal': causal}])
+    for q, k, v, causal in [
+        ((2, 2, 3, 4), (2, 2, 3, 4), (2, 2, 3, 4), False),
+        ((2, 2, 4, 4), (2, 2, 4, 4), (2, 2, 4, 4), True),
+        ((1, 4, 3, 2), (1, 2, 3, 2), (1, 2, 3, 2), True),
+        ((1, 4, 3, 2), (1, 1, 5, 2), (1, 1, 5, 3), False),
+        ((1, 2, 2, 4), (1, 2, 5, 4), (1, 2, 5, 3), True),
+        ((2, 2, 1, 4), (2, 2, 5, 4), (2, 2, 5, 4), True),
+    ]:
+        record(
+            'attention',
+            lambda q, k, v: attend(q, k, v, causal=causal),
+            [floats(*q), floats(*k), floats(*v)],
+            ['$0', '$1', '$2', {'causal': causal}],
+        )
     for heads, mask in [(2, (3, 5)), (1, (2, 1, 3, 5)), (1, (1, 2, 1, 5))]:
-        record('attention', lambda q, k, v, m: attend(q, k, v, m, 0.3), [floats(2, 2, 3, 4), floats(2, heads, 5, 4), floats(2, heads, 5, 4), floats(*mask)],
-               ['$0', '$1', '$2', {'mask': '$3', 'scale': 0.3}])
+        record(
+            'attention',
+            lambda q, k, v, m: attend(q, k, v, m, 0.3),
+            [floats(2, 2, 3, 4), floats(2, heads, 5, 4), floats(2, heads, 5, 4), floats(*mask)],
+            ['$0', '$1', '$2', {'mask': '$3', 'scale': 0.3}],
+        )
     closed = values([[0, -1e9, 0], [0, 0, -1e9]])
-    record('attention', lambda q, k, v, m: attend(q, k, v, m), [floats(1, 1, 2, 4), floats(1, 1, 3, 4), floats(1, 1, 3, 4), closed],
-           ['$0', '$1', '$2', {'mask': '$3'}])
+    record(
+        'attention',
+        lambda q, k, v, m: attend(q, k, v, m),
+        [floats(1, 1, 2, 4), floats(1, 1, 3, 4), floats(1, 1, 3, 4), closed],
+        ['$0', '$1', '$2', {'mask': '$3'}],
+    )
 
     def rotary(x, cos, sin, interleaved):
         a, b = (x[..., ::2], x[..., 1::2]) if interleaved else x.chunk(2, -1)
@@ -380,7 +661,12 @@ def neural():
     for interleaved in [False, True]:
         for shape in [(3, 4), (2, 2, 3, 6)]:
             tables = [floats(shape[-2], shape[-1] // 2), floats(shape[-2], shape[-1] // 2)]
-            record('rotary', lambda x, c, s: rotary(x, c, s, interleaved), [floats(*shape), *tables], ['$0', '$1', '$2', interleaved])
+            record(
+                'rotary',
+                lambda x, c, s: rotary(x, c, s, interleaved),
+                [floats(*shape), *tables],
+                ['$0', '$1', '$2', interleaved],
+            )
 
     def tables(length, size, base, start):
         angles = torch.outer(torch.arange(start, start + length), base ** (-torch.arange(0, size, 2) / size))
@@ -397,50 +683,127 @@ def neural():
 
 
 def images():
-    for options, x, w in [({}, (2, 3, 7), (4, 3, 3)), ({'stride': 2, 'padding': 1}, (2, 3, 8), (4, 3, 3)), ({'dilation': 2, 'padding': 2}, (1, 2, 7), (3, 2, 3)),
-                          ({'groups': 2}, (1, 4, 6), (4, 2, 3)), ({'groups': 4, 'stride': 3}, (1, 4, 8), (4, 1, 2)), ({}, (2, 3, 4), (2, 3, 1))]:
-        record('conv1d', lambda x, w, b: F.conv1d(x, w, b, **options), [floats(*x), floats(*w), floats(w[0])],
-               ['$0', '$1', {**options, 'bias': '$2'}])
-        record('conv1d', lambda x, w: F.conv1d(x, w, **options), [floats(*x), floats(*w)], ['$0', '$1', options])
-    for options, x, w in [({}, (2, 2, 5, 4), (3, 2, 3, 2)), ({'stride': 2, 'padding': 1}, (1, 2, 5, 6), (2, 2, 3, 3)), ({'stride': [2, 1], 'dilation': [1, 2]}, (1, 2, 6, 6), (2, 2, 3, 2)),
-                          ({'groups': 2, 'padding': 1}, (1, 4, 4, 4), (2, 2, 3, 3)), ({'groups': 3, 'stride': 2}, (1, 3, 5, 5), (6, 1, 2, 2)), ({'padding': 'same'}, (1, 2, 4, 5), (2, 2, 3, 2)),
-                          ({'padding': 'same', 'dilation': 2}, (1, 1, 5, 5), (1, 1, 3, 3)), ({'padding': 'valid'}, (2, 3, 3, 3), (2, 3, 1, 1))]:
-        record('conv2d', lambda x, w, b: F.conv2d(x, w, b, **options), [floats(*x), floats(*w), floats(w[0])],
-               ['$0', '$1', {**options, 'bias': '$2'}])
-        record('conv2d', lambda x, w: F.conv2d(x, w, **options), [floats(*x), floats(*w)], ['$0', '$1', options])
-    record('conv2d', lambda x, w: F.conv2d(F.pad(x, (0, 2, 1, 0)), w, stride=2), [floats(1, 2, 4, 5), floats(2, 2, 3, 3)],
-           ['$0', '$1', {'stride': 2, 'padding': [[1, 0], [0, 2]]}])
+    for options, x, w in [
+        ({}, (2, 3, 7), (4, 3, 3)),
+        ({'stride': 2, 'padding': 1}, (2, 3, 8), (4, 3, 3)),
+        ({'dilation': 2, 'padding': 2}, (1, 2, 7), (3, 2, 3)),
+        ({'groups': 2}, (1, 4, 6), (4, 2, 3)),
+        ({'groups': 4, 'stride': 3}, (1, 4, 8), (4, 1, 2)),
+        ({}, (2, 3, 4), (2, 3, 1)),
+    ]:
+        record(
+            'conv1d',
+            lambda x, w, b: F.conv1d(x, w, b, **options),
+            [floats(*x), floats(*w), floats(w[0])],
+            ['$0', '$1', {**options, 'bias': '$2'}],
+        )
+    for options, x, w in [
+        ({}, (2, 2, 5, 4), (3, 2, 3, 2)),
+        ({'stride': 2, 'padding': 1}, (1, 2, 5, 6), (2, 2, 3, 3)),
+        ({'stride': [2, 1], 'dilation': [1, 2]}, (1, 2, 6, 6), (2, 2, 3, 2)),
+        ({'groups': 2, 'padding': 1}, (1, 4, 4, 4), (2, 2, 3, 3)),
+        ({'groups': 3, 'stride': 2}, (1, 3, 5, 5), (6, 1, 2, 2)),
+        ({'padding': 'same'}, (1, 2, 4, 5), (2, 2, 3, 2)),
+        ({'padding': 'same', 'dilation': 2}, (1, 1, 5, 5), (1, 1, 3, 3)),
+        ({'padding': 'valid'}, (2, 3, 3, 3), (2, 3, 1, 1)),
+    ]:
+        record(
+            'conv2d',
+            lambda x, w, b: F.conv2d(x, w, b, **options),
+            [floats(*x), floats(*w), floats(w[0])],
+            ['$0', '$1', {**options, 'bias': '$2'}],
+        )
+    for op, f, x, w in [
+        ('conv1d', F.conv1d, (2, 3, 7), (4, 3, 3)),
+        ('conv2d', F.conv2d, (1, 2, 4, 5), (3, 2, 3, 2)),
+        ('convTranspose1d', F.conv_transpose1d, (2, 3, 4), (3, 2, 3)),
+        ('convTranspose2d', F.conv_transpose2d, (1, 2, 3, 2), (2, 3, 2, 3)),
+    ]:
+        record(op, f, [floats(*x), floats(*w)])
+    record(
+        'conv2d',
+        lambda x, w: F.conv2d(F.pad(x, (0, 2, 1, 0)), w, stride=2),
+        [floats(1, 2, 4, 5), floats(2, 2, 3, 3)],
+        ['$0', '$1', {'stride': 2, 'padding': [[1, 0], [0, 2]]}],
+    )
     # 'same' with a stride: outputs of size ceil(input / stride), the odd zero after.
-    record('conv1d', lambda x, w: F.conv1d(F.pad(x, (0, 1)), w, stride=2), [floats(1, 2, 6), floats(2, 2, 3)],
-           ['$0', '$1', {'stride': 2, 'padding': 'same'}])
-    for options, x, w in [({}, (2, 3, 4), (3, 2, 3)), ({'stride': 2, 'padding': 1, 'outputPadding': 1}, (1, 2, 4), (2, 3, 3)), ({'dilation': 2, 'groups': 2}, (1, 4, 3), (4, 2, 2)), ({'stride': 3}, (1, 2, 3), (2, 2, 2))]:
+    record(
+        'conv1d',
+        lambda x, w: F.conv1d(F.pad(x, (0, 1)), w, stride=2),
+        [floats(1, 2, 6), floats(2, 2, 3)],
+        ['$0', '$1', {'stride': 2, 'padding': 'same'}],
+    )
+    for options, x, w in [
+        ({}, (2, 3, 4), (3, 2, 3)),
+        ({'stride': 2, 'padding': 1, 'outputPadding': 1}, (1, 2, 4), (2, 3, 3)),
+        ({'dilation': 2, 'groups': 2}, (1, 4, 3), (4, 2, 2)),
+        ({'stride': 3}, (1, 2, 3), (2, 2, 2)),
+    ]:
         named = {{'outputPadding': 'output_padding'}.get(k, k): v for k, v in options.items()}
         channels = w[1] * options.get('groups', 1)
-        record('convTranspose1d', lambda x, w, b: F.conv_transpose1d(x, w, b, **named), [floats(*x), floats(*w), floats(channels)],
-               ['$0', '$1', {**options, 'bias': '$2'}])
-        record('convTranspose1d', lambda x, w: F.conv_transpose1d(x, w, **named), [floats(*x), floats(*w)], ['$0', '$1', options])
-    for options, x, w in [({}, (1, 2, 3, 2), (2, 3, 2, 3)), ({'stride': 2, 'padding': 1, 'outputPadding': 1}, (1, 2, 3, 3), (2, 2, 3, 3)), ({'stride': [1, 2], 'dilation': [2, 1], 'groups': 2}, (1, 4, 3, 2), (4, 1, 2, 2))]:
+        record(
+            'convTranspose1d',
+            lambda x, w, b: F.conv_transpose1d(x, w, b, **named),
+            [floats(*x), floats(*w), floats(channels)],
+            ['$0', '$1', {**options, 'bias': '$2'}],
+        )
+    for options, x, w in [
+        ({}, (1, 2, 3, 2), (2, 3, 2, 3)),
+        ({'stride': 2, 'padding': 1, 'outputPadding': 1}, (1, 2, 3, 3), (2, 2, 3, 3)),
+        ({'stride': [1, 2], 'dilation': [2, 1], 'groups': 2}, (1, 4, 3, 2), (4, 1, 2, 2)),
+    ]:
         named = {{'outputPadding': 'output_padding'}.get(k, k): v for k, v in options.items()}
         channels = w[1] * options.get('groups', 1)
-        record('convTranspose2d', lambda x, w, b: F.conv_transpose2d(x, w, b, **named), [floats(*x), floats(*w), floats(channels)],
-               ['$0', '$1', {**options, 'bias': '$2'}])
-        record('convTranspose2d', lambda x, w: F.conv_transpose2d(x, w, **named), [floats(*x), floats(*w)], ['$0', '$1', options])
-    for op, one, two in [('averagePool', F.avg_pool1d, F.avg_pool2d), ('maxPool', F.max_pool1d, F.max_pool2d)]:
+        record(
+            'convTranspose2d',
+            lambda x, w, b: F.conv_transpose2d(x, w, b, **named),
+            [floats(*x), floats(*w), floats(channels)],
+            ['$0', '$1', {**options, 'bias': '$2'}],
+        )
+    for op, one, two in [
+        ('averagePool', F.avg_pool1d, F.avg_pool2d),
+        ('maxPool', F.max_pool1d, F.max_pool2d),
+    ]:
         record(op, lambda x: one(x, 2), [apart(2, 2, 6)], ['$0', 2])
         record(op, lambda x: one(x, 3, 2, 1), [apart(1, 2, 7)], ['$0', 3, {'stride': 2, 'padding': 1}])
         record(op, lambda x: two(x, 2), [apart(1, 2, 4, 5)], ['$0', 2])
-        record(op, lambda x: two(x, (3, 2), (1, 2), (1, 0)), [apart(1, 2, 4, 5)], ['$0', [3, 2], {'stride': [1, 2], 'padding': [[1, 1], [0, 0]]}])
-        record(op, lambda x: two(x, 3, 1, 1), [apart(2, 1, 4, 4)], ['$0', 3, {'stride': 1, 'padding': 'same'}])
+        record(
+            op,
+            lambda x: two(x, (3, 2), (1, 2), (1, 0)),
+            [apart(1, 2, 4, 5)],
+            ['$0', [3, 2], {'stride': [1, 2], 'padding': [[1, 1], [0, 0]]}],
+        )
+        record(
+            op, lambda x: two(x, 3, 1, 1), [apart(2, 1, 4, 4)], ['$0', 3, {'stride': 1, 'padding': 'same'}]
+        )
     record('globalAveragePool', lambda x: x.mean((2, 3)), [floats(2, 3, 2, 4)])
     record('globalAveragePool', lambda x: x.mean(2, keepdim=True), [floats(2, 3, 4)], ['$0', True])
-    for x, size in [((1, 2, 3, 2), [6, 4]), ((2, 1, 4, 5), [3, 7]), ((1, 1, 6, 6), [2, 3]), ((1, 1, 3, 3), [3, 3])]:
-        record('resizeNearest', lambda x: F.interpolate(x, size=size, mode='nearest'), [floats(*x)], ['$0', size])
-        record('resizeBilinear', lambda x: F.interpolate(x, size=size, mode='bilinear'), [floats(*x)], ['$0', size])
+    for x, size in [
+        ((1, 2, 3, 2), [6, 4]),
+        ((2, 1, 4, 5), [3, 7]),
+        ((1, 1, 6, 6), [2, 3]),
+        ((1, 1, 3, 3), [3, 3]),
+    ]:
+        record(
+            'resizeNearest', lambda x: F.interpolate(x, size=size, mode='nearest'), [floats(*x)], ['$0', size]
+        )
+        record(
+            'resizeBilinear',
+            lambda x: F.interpolate(x, size=size, mode='bilinear'),
+            [floats(*x)],
+            ['$0', size],
+        )
 
 
-for group in [arithmetic, comparisons, unary, reductions, products, views, indexing, neural, images]:
+for group in [arithmetic, unary, reductions, products, neural]:
     group()
-path = pathlib.Path(__file__).with_name('ops.json')
-lines = ',\n'.join(json.dumps(entry, separators=(',', ':'), allow_nan=False) for entry in entries)
-path.write_text(f'[\n{lines}\n]\n')
-print(f'{len(entries)} entries, {len(set(e["op"] for e in entries))} ops, {path.stat().st_size / 1000:.0f} kB')
+second = list(twice.values())
+for group in [comparisons, views, indexing, images]:
+    group()
+for name, table in [('ops.json', entries), ('second.json', second)]:
+    path = pathlib.Path(__file__).with_name(name)
+    lines = ',\n'.join(json.dumps(entry, separators=(',', ':'), allow_nan=False) for entry in table)
+    path.write_text(f'[\n{lines}\n]\n')
+    print(
+        f'{name}: {len(table)} entries, {len({e["op"] for e in table})} ops, {path.stat().st_size / 1000:.0f} kB'
+    )

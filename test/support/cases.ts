@@ -1,6 +1,6 @@
 import { allocate, type DType, isFloat, type TypedArray } from '../../src/core/dtype.js';
 import type { CaseInput } from '../../src/core/op.js';
-import { Rng } from '../../src/core/random.js';
+import type { Rng } from '../../src/core/random.js';
 import { type Shape, sizeOf } from '../../src/core/shape.js';
 
 /** One concrete operand of an op's test case. */

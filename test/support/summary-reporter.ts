@@ -9,6 +9,8 @@ export default class SummaryReporter implements Reporter {
       // A file that does not load has no tests of its own, but is a failure.
       if (module.state() === 'failed' && [...module.children.allTests('failed')].length === 0) count.failed++;
     }
-    process.stdout.write(`${count.passed} passed, ${count.failed} failed, ${count.skipped + count.pending} skipped\n`);
+    process.stdout.write(
+      `${count.passed} passed, ${count.failed} failed, ${count.skipped + count.pending} skipped\n`,
+    );
   }
 }

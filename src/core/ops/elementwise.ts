@@ -12,7 +12,7 @@ import {
 } from '../op.js';
 import { broadcastShapes, type Shape, sizeOf, stridesOf } from '../shape.js';
 import type { Tensor, TensorLike, TensorType } from '../tensor.js';
-import { lift, liftPair } from './leaf.js';
+import { lift, liftPair, scalarValue } from './leaf.js';
 import { unbroadcast } from './reduce.js';
 
 /** Flat index into an operand of shape `from` for each element of `to`, by broadcasting. */
@@ -52,6 +52,8 @@ interface UnarySpec {
   /** d/dx, given x and y = f(x); null: no gradient. */
   derivative: ((x: Tensor, y: Tensor, g: Tensor) => Tensor) | null;
   dtypes?: readonly DType[];
+  /** ONNX Runtime has no float64 kernel. */
+  float32Only?: boolean;
   cases?: readonly OpCase[];
 }
 
@@ -77,7 +79,10 @@ function unary(name: string, spec: UnarySpec): (x: Tensor) => Tensor {
       return [x!];
     },
     vjp: derivative ? ({ inputs, outputs }, [g]) => [g && derivative(inputs[0]!, outputs[0]!, g)] : null,
-    lower: (b) => b.result(spec.onnx, b.inputs),
+    lower(b, node) {
+      if (spec.float32Only) b.requireFloat32(node);
+      b.result(spec.onnx, b.inputs);
+    },
     evaluate: ([x]) => [x!.data.map(spec.f)],
     cases: spec.cases ?? everyShape,
   } as PrimitiveDeclaration<Attributes>);
@@ -121,6 +126,7 @@ export const cos = unary('cos', { onnx: 'Cos', f: Math.cos, derivative: (x, _y, 
 /** Tangent, of radians. */
 export const tan = unary('tan', {
   onnx: 'Tan',
+  float32Only: true,
   f: Math.tan,
   derivative: (_x, y, g) => mul(g, add(mul(y, y), 1)),
   cases: ranged(-1.2, 1.2),
@@ -128,6 +134,7 @@ export const tan = unary('tan', {
 /** Arc tangent, in radians. */
 export const atan = unary('atan', {
   onnx: 'Atan',
+  float32Only: true,
   f: Math.atan,
   derivative: (x, _y, g) => div(g, add(mul(x, x), 1)),
 });
@@ -146,12 +153,14 @@ export const sigmoid = unary('sigmoid', {
 /** Gauss error function. */
 export const erf = unary('erf', {
   onnx: 'Erf',
+  float32Only: true,
   f: erfReference,
   derivative: (x, _y, g) => mul(g, mul(exp(neg(mul(x, x))), 2 / Math.sqrt(Math.PI))),
 });
 /** log(1 + e^x), without overflow. */
 export const softplus = unary('softplus', {
   onnx: 'Softplus',
+  float32Only: true,
   f: (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))),
   derivative: (x, _y, g) => mul(g, sigmoid(x)),
 });
@@ -195,7 +204,7 @@ export const logicalNot = unary('not', {
   cases: [{ inputs: [{ shape: [2], dtype: 'bool', values: [0, 1] }] }],
 });
 /** Whether a value is NaN. */
-export const isNaN = defineUnaryTest('isNaN', 'IsNaN', (x) => Number.isNaN(x));
+export const isNan = defineUnaryTest('isNan', 'IsNaN', (x) => Number.isNaN(x));
 
 function defineUnaryTest(name: string, onnx: string, f: (x: number) => boolean): (x: Tensor) => Tensor {
   const op = defineOp({
@@ -281,7 +290,10 @@ function binary(name: string, spec: BinarySpec): (a: TensorLike, b: TensorLike) 
         }
       : null,
     lower: (b) => b.result(spec.onnx, b.inputs),
-    evaluate: (inputs, _attributes, [out]) => [mapElements(inputs, out!.shape, spec.f)],
+    evaluate(inputs, _attributes, [out]) {
+      const values = mapElements(inputs, out!.shape, spec.f);
+      return [isFloat(out!.dtype) ? values : values.map(Math.trunc)];
+    },
     cases: spec.cases ?? pairs,
   } as PrimitiveDeclaration<Attributes>);
   return (a, b) => op.apply(liftPair(a, b), {})[0]!;
@@ -316,12 +328,19 @@ export const div = binary('div', {
     { inputs: [[], { shape: [2, 2], low: -2, high: -0.4 }] },
   ],
 });
+/** b·a^(b-1), which is 0 for b = 0 also where a = 0. */
+function powerDerivative(a: Tensor, b: Tensor): Tensor {
+  const derivative = mul(b, pow(a, sub(b, 1)));
+  const exponent = scalarValue(b);
+  return exponent === undefined || exponent === 0 ? where(equal(b, 0), 0, derivative) : derivative;
+}
+
 /** a^b. The gradient of b needs a > 0. */
 export const pow = binary('pow', {
   onnx: 'Pow',
   f: (a, b) => a ** b,
   derivatives: (a, b, y, g) => [
-    () => mul(g, mul(b, pow(a, sub(b, 1)))),
+    () => mul(g, powerDerivative(a, b)),
     // 0^b has derivative 0 with respect to b > 0; log(0) must not turn it into NaN.
     () => mul(g, mul(y, log(where(greater(a, 0), a, 1)))),
   ],

@@ -8,7 +8,7 @@ export {
   convTranspose2d,
   type Padding,
   type PerAxis,
-} from './conv.js';
+} from './conv-functions.js';
 export * from './einsum.js';
 export * from './elementwise.js';
 export * from './indexing.js';
@@ -17,4 +17,5 @@ export { type MatmulOptions, matmul } from './matmul.js';
 export * from './nn.js';
 export * from './pool.js';
 export * from './reduce.js';
+export * from './resize.js';
 export * from './view.js';

@@ -1,4 +1,4 @@
-import type { DType } from '../dtype.js';
+import { type DType, dtypes } from '../dtype.js';
 import { AnnealError } from '../errors.js';
 import { checkDTypes, defineOp, numbers } from '../op.js';
 import { formatShape, normalizeAxis, sizeOf, stridesOf } from '../shape.js';
@@ -207,8 +207,10 @@ const oneHotOp = defineOp<{ depth: number; dtype: DType }>({
   },
   vjp: null,
   lower(b, _node, { depth, dtype }) {
-    const index = b.cast(b.inputs[0]!, 'int64');
-    b.result('OneHot', [index, b.scalar(depth, 'int64'), b.vectorOf([0, 1], dtype)], { axis: -1 });
+    // The runtime's kernels make float32; other dtypes are a cast away.
+    const operands = [b.cast(b.inputs[0]!, 'int64'), b.scalar(depth, 'int64'), b.vectorOf([0, 1], 'float32')];
+    if (dtype === 'float32') b.result('OneHot', operands, { axis: -1 });
+    else b.result('Cast', [b.emit('OneHot', operands, { axis: -1 })], { to: dtypes[dtype].onnx });
   },
   evaluate([index], { depth }, [out]) {
     const result = new Float64Array(sizeOf(out!.shape));

@@ -74,7 +74,11 @@ function matmulFlops(
 /** Gradient of the second operand where it has no batch axes: one product over all rows at once. */
 function flatWeightGradient(a: Tensor, g: Tensor, alpha: number): Tensor {
   const rows = sizeOf(a.shape.slice(0, -1));
-  return product(reshape(a, [rows, a.shape.at(-1)!]), reshape(g, [rows, g.shape.at(-1)!]), { transA: true, transB: false, alpha });
+  return product(reshape(a, [rows, a.shape.at(-1)!]), reshape(g, [rows, g.shape.at(-1)!]), {
+    transA: true,
+    transB: false,
+    alpha,
+  });
 }
 
 const matmulCases: readonly OpCase<MatmulAttributes>[] = [

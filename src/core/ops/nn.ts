@@ -10,6 +10,7 @@ import {
   log,
   maximum,
   mul,
+  neg,
   rsqrt,
   sigmoid,
   sign,
@@ -145,7 +146,10 @@ const siluOp = defineOp({
   name: 'silu',
   infer: sameType,
   flops: perElement(5),
-  decompose: ([x]: readonly Tensor[]) => [mul(x!, sigmoid(x!))],
+  decompose([x]: readonly Tensor[]) {
+    // ONNX Runtime fuses x·sigmoid(x) into an operator that exists for float32 only.
+    return [x!.dtype === 'float64' ? div(x!, add(exp(neg(x!)), 1)) : mul(x!, sigmoid(x!))];
+  },
   vjp: ({ inputs: [x] }, [g]) => (g ? siluGradOp.apply([x!, g], {}) : []),
   cases: elementCases,
 });

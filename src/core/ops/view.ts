@@ -3,6 +3,7 @@ import { checkDTypes, defineOp, type HostValue, numbers } from '../op.js';
 import {
   checkShape,
   formatShape,
+  normalizeAxes,
   normalizeAxis,
   type Shape,
   sameShape,
@@ -256,9 +257,10 @@ export function slice(x: Tensor, ranges: readonly SliceRange[]): Tensor {
 /** x with the given axes reversed. */
 export function flip(x: Tensor, axes: readonly number[]): Tensor {
   if (axes.length === 0) return x;
+  const turned = normalizeAxes(axes, x.rank);
   return slice(
     x,
-    x.shape.map((_, i) => (axes.includes(i) ? [null, null, -1] : null)),
+    x.shape.map((_, i) => (turned.includes(i) ? [null, null, -1] : null)),
   );
 }
 

@@ -1,6 +1,6 @@
 import { allocate } from '../dtype.js';
 import { cloneNode, countUses, rewrite, topological } from '../graph.js';
-import { type Attributes, isComposite } from '../op.js';
+import { type Attributes, attributesKey, isComposite } from '../op.js';
 import { mul } from '../ops/elementwise.js';
 import { constant, isConstant, scalar, scalarValue } from '../ops/leaf.js';
 import { gemmOp, type MatmulAttributes, matmulSizes, product } from '../ops/matmul.js';
@@ -112,7 +112,12 @@ function foldScalars(node: Node, [a, b]: readonly Tensor[]): readonly Tensor[] |
   if (x.node.op.name === 'mul') {
     const [p, q] = x.node.inputs as [Tensor, Tensor];
     const inner = scalarValue(q);
-    if (inner !== undefined && q.rank === 0) return [mul(p, scalar(factor * inner, x.dtype))];
+    // A product that leaves the range of float32 is not the same as two factors in turn.
+    const inRange =
+      inner !== undefined &&
+      Number.isFinite(Math.fround(factor * inner)) &&
+      Math.fround(factor * inner) !== 0;
+    if (inner !== undefined && q.rank === 0 && inRange) return [mul(p, scalar(factor * inner, x.dtype))];
   }
   return undefined;
 }
@@ -210,7 +215,9 @@ export const gemm: Pass = {
       if (node.op.name !== 'add' || node.outputs[0]!.dtype !== 'float32') return undefined;
       for (const i of [1, 0]) {
         let matrix = inputs[i]!;
-        if (uses.get(node.inputs[i]!) !== 1) continue;
+        const original = node.inputs[i]!;
+        const behind = original.node.op.name === 'reshape' ? original.node.inputs[0]! : original;
+        if (uses.get(original) !== 1 || uses.get(behind) !== 1) continue;
         // A product may hide behind the reshape that an earlier rule made of it.
         if (matrix.node.op.name === 'reshape') matrix = matrix.node.inputs[0]!;
         const source = matrix.node;
@@ -221,9 +228,10 @@ export const gemm: Pass = {
         const y = node.outputs[0]!;
         if (!sameShape(inputs[i]!.shape, y.shape) || inputs[i]!.shape.at(-1) !== matrix.shape.at(-1))
           continue;
+        const [m, k, , n] = matmulSizes(a.shape, b.shape, attributes);
+        if (m * k * n === 0) continue;
         const c = addend(inputs[1 - i]!, y);
-        const [m, k] = matmulSizes(a.shape, b.shape, attributes);
-        if (!c || m * k === 0) continue;
+        if (!c) continue;
         const left = attributes.transA ? a : reshape(a, [-1, k]);
         return [reshape(gemmOp.apply([left, b, c], attributes)[0]!, y.shape)];
       }
@@ -231,6 +239,10 @@ export const gemm: Pass = {
     });
   },
 };
+
+/** Tells -0 from 0, which division does too. */
+const numbersKey = (data: ArrayLike<number>): string =>
+  Array.from(data, (v) => (Object.is(v, -0) ? '-0' : v)).join();
 
 /** Makes equal nodes one. Nodes copied for recomputation equal only copies of the same recomputation. */
 export const commonSubexpressions: Pass = {
@@ -240,14 +252,17 @@ export const commonSubexpressions: Pass = {
     const known = new Map<string, Node>();
     const id = (t: Tensor) => {
       let found = ids.get(t);
-      if (found === undefined) ids.set(t, (found = ids.size));
+      if (found === undefined) {
+        found = ids.size;
+        ids.set(t, found);
+      }
       return found;
     };
     return rewrite(roots, (node, inputs) => {
       if (inputs.length === 0 && !(isConstant(node.outputs[0]!) && node.outputs[0]!.size <= 64))
         return undefined;
-      const data = inputs.length === 0 ? `:${(node.payload as Float32Array).join()}` : '';
-      const key = `${node.op.name}${node.recompute}(${inputs.map(id)})${JSON.stringify(node.attributes)}${data}`;
+      const data = inputs.length === 0 ? `:${numbersKey(node.payload as Float32Array)}` : '';
+      const key = `${node.op.name}${node.recompute}(${inputs.map(id)})${attributesKey(node.attributes)}${data}`;
       const found = known.get(key);
       if (found) return found.outputs;
       const same = inputs.every((t, i) => t === node.inputs[i]);

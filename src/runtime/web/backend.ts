@@ -3,13 +3,16 @@ import { encodeModel } from '../../onnx/model.js';
 import type { Backend, BackendOptions, BackendStats, Executable, ExecutableSpec } from '../backend.js';
 import { RunQueue } from '../node/queue.js';
 import { type Counters, WebExecutable } from './executable.js';
-import { createSession, deviceOf, errorText, loadOrt, type Ort, type WebRuntime } from './ort.js';
+import { deviceOf, errorText, loadOrt, type Ort, type WebRuntime } from './ort.js';
+import { Session } from './session.js';
 
 /**
  * A backend on onnxruntime-web: `wasm` is the library's device `cpu`, `webgpu` its device of that name.
  *
  * Variables live in the page's memory and are copied to the runtime with each run. `wasm` computes on the
  * calling thread (besides helpers if `threads` is over 1): call it from a worker to keep a page responsive.
+ *
+ * `webgpu` does not check indices: one out of bounds reads some other element, where `cpu` fails.
  *
  * Threads: `options.threads`, else one per core on a cross-origin isolated page and one on any other.
  * Rejects with an AnnealError if `onnxruntime-web` is missing, if the device is not available, or if the
@@ -44,7 +47,8 @@ class WebBackend implements Backend {
     // In the queue: a suspended WebGPU run does not let the runtime's code be entered a second time.
     return this.#queue.enqueue(async () => {
       try {
-        const session = await createSession(this.#ort, this.#runtime, spec.model);
+        const session = new Session(this.#ort, this.#runtime, spec.model);
+        await session.open();
         return new WebExecutable(this.#ort, this.#queue, this.#counters, spec, session);
       } catch (cause) {
         throw new Error(`${spec.label}: ${errorText(cause)} (model of ${spec.model.byteLength} bytes)`, {
@@ -91,7 +95,9 @@ async function probe(ort: Ort, runtime: WebRuntime): Promise<void> {
     },
   });
   try {
-    await (await createSession(ort, runtime, model)).release();
+    const session = new Session(ort, runtime, model);
+    await session.open();
+    await session.release();
   } catch (cause) {
     throw unavailable(deviceOf[runtime], errorText(cause), cause);
   }

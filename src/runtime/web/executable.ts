@@ -3,6 +3,7 @@ import { AnnealError } from '../../core/errors.js';
 import type { Executable, ExecutableSpec, NodeTime, Port } from '../backend.js';
 import type { RunQueue } from '../node/queue.js';
 import { errorText, type InferenceSession, type Ort, type Tensor } from './ort.js';
+import type { Session } from './session.js';
 
 /** What a backend holds now; its parts count themselves in and out. */
 export interface Counters {
@@ -28,19 +29,13 @@ export class WebExecutable implements Executable {
   readonly #queue: RunQueue;
   readonly #counters: Counters;
   readonly #spec: ExecutableSpec;
-  readonly #session: InferenceSession;
+  readonly #session: Session;
   readonly #inputs: readonly BoundPort[];
   readonly #outputNames: string[];
   readonly #dispose: Disposer;
   #isReleased = false;
 
-  constructor(
-    ort: Ort,
-    queue: RunQueue,
-    counters: Counters,
-    spec: ExecutableSpec,
-    session: InferenceSession,
-  ) {
+  constructor(ort: Ort, queue: RunQueue, counters: Counters, spec: ExecutableSpec, session: Session) {
     this.#ort = ort;
     this.#queue = queue;
     this.#counters = counters;
@@ -119,32 +114,20 @@ export class WebExecutable implements Executable {
     return tensors;
   }
 
-  #tensor({ dtype, shape }: Pick<Port, 'dtype' | 'shape'>, data: TypedArray): Tensor {
+  #tensor({ dtype, shape }: TensorType, data: TypedArray): Tensor {
     return new this.#ort.Tensor(dtype, data, shape);
   }
 
   /** Turns the runtime's outputs into results; the variables change together, once every output is in hand. */
   #finish(values: InferenceSession.OnnxValueMapType): TypedArray[] {
-    const take = ({ name, ...type }: Pick<Port, 'name' | 'dtype' | 'shape'>) => {
-      const data = hostData(values[name] as Tensor);
-      if (data.byteLength !== bytesOf(type)) {
-        throw new Error(`output ${name} has ${data.byteLength} bytes, not ${bytesOf(type)}`);
-      }
-      return data;
-    };
-    const results = this.#spec.outputs.map(take);
-    const updates = this.#spec.slots.flatMap(({ slot: { dtype, shape }, output, ...binding }, i) =>
-      output === undefined
-        ? []
-        : [
-            {
-              slot: this.#spec.slots[i]!.slot,
-              inPlace: binding.inPlace,
-              data: take({ name: output, dtype, shape }),
-            },
-          ],
+    const { outputs, slots } = this.#spec;
+    const results = outputs.map((port) => take(values, port.name, port));
+    const next = slots.map(({ slot, output }) =>
+      output === undefined ? undefined : take(values, output, slot),
     );
-    for (const { slot, inPlace, data } of updates) {
+    for (const [i, { slot, inPlace }] of slots.entries()) {
+      const data = next[i];
+      if (!data) continue;
       // The runtime's outputs are fresh arrays, so that a double-buffered variable needs no second one.
       if (inPlace) slot.data.set(data);
       else slot.data = data;
@@ -154,16 +137,21 @@ export class WebExecutable implements Executable {
   }
 }
 
-const bytesOf = ({ dtype, shape }: Pick<Port, 'dtype' | 'shape'>): number =>
+type TensorType = Pick<Port, 'dtype' | 'shape'>;
+
+const bytesOf = ({ dtype, shape }: TensorType): number =>
   shape.reduce((a, b) => a * b, 1) * dtypes[dtype].bytes;
 
 /** The elements of an output. The runtime uses Float16Array where the browser has it; the library uses its bits. */
-function hostData({ type, data }: Tensor): TypedArray {
-  const array = data as TypedArray;
-  return type === 'float16' ? new Uint16Array(array.buffer, array.byteOffset, array.length) : array;
+function take(values: InferenceSession.OnnxValueMapType, name: string, type: TensorType): TypedArray {
+  const data = (values[name] as Tensor).data as TypedArray;
+  if (data.byteLength !== bytesOf(type)) {
+    throw new Error(`output ${name} has ${data.byteLength} bytes, not ${bytesOf(type)}`);
+  }
+  return type.dtype === 'float16' ? new Uint16Array(data.buffer, data.byteOffset, data.length) : data;
 }
 
-function disposer(queue: RunQueue, counters: Counters, session: InferenceSession): Disposer {
+function disposer(queue: RunQueue, counters: Counters, session: Session): Disposer {
   return () => {
     counters.executables--;
     // Behind the runs that were accepted. A failure would have no reader: the session is out of use anyway.

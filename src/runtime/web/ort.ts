@@ -31,8 +31,8 @@ const threadsOf = new Map<WebRuntime, number>();
  * @throws AnnealError if the package is missing, or if the threads cannot be had.
  */
 export async function loadOrt(runtime: WebRuntime, { threads }: BackendOptions): Promise<Ort> {
-  const count = threadCount(threads);
   const known = threadsOf.get(runtime);
+  const count = threadCount(threads ?? known);
   if (known !== undefined && known !== count) {
     throw new AnnealError(
       `device "${deviceOf[runtime]}" already computes with ${known} threads, so ${count} cannot be had; ` +
@@ -73,21 +73,6 @@ function threadCount(wished: number | undefined): number {
     );
   }
   return wished;
-}
-
-/** Makes a session. Rejects with ONNX Runtime's text. */
-export async function createSession(
-  ort: Ort,
-  runtime: WebRuntime,
-  model: Uint8Array,
-): Promise<InferenceSession> {
-  return ort.InferenceSession.create(model, {
-    executionProviders: [runtime],
-    graphOptimizationLevel: 'all',
-    logSeverityLevel: 4,
-    // A recomputed activation is a deliberate duplicate: merging it with the original would keep both alive.
-    extra: { optimization: { disable_specified_optimizers: 'CommonSubexpressionElimination' } },
-  });
 }
 
 /** The text of what was thrown; WebAssembly code also throws numbers. */
