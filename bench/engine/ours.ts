@@ -17,6 +17,7 @@ import {
   type Variable,
   variable,
 } from 'anneal';
+import { bareCall } from './bare.js';
 import type { CreateGpt, GptConfig } from './gpt.js';
 
 /** A compiled program with many small inputs and outputs, and the runtime's bare call of the same graph. */
@@ -109,8 +110,6 @@ export async function createCallProbe(count: number, size: number): Promise<Call
   return {
     runSync: () => void call.runSync(feeds),
     run: async () => void (await call(feeds)),
-    bareSync: () => {
-      throw new Error('not measured');
-    },
+    bareSync: await bareCall(count, size),
   };
 }

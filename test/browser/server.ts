@@ -17,26 +17,41 @@ const types: Readonly<Record<string, string>> = {
 const served = ['/dist/', '/node_modules/onnxruntime-web/dist/', '/test/browser/'];
 
 const runtime = '/node_modules/onnxruntime-web/dist';
-const importMap = {
-  imports: {
-    anneal: '/dist/browser.js',
-    'onnxruntime-web': `${runtime}/ort.wasm.min.mjs`,
-    'onnxruntime-web/webgpu': `${runtime}/ort.webgpu.min.mjs`,
-  },
+
+const mapOf = (packages: Readonly<Record<string, string>>) => ({
+  imports: { anneal: '/dist/browser.js', ...packages },
+});
+
+const slim = mapOf({
+  'onnxruntime-web': `${runtime}/ort.wasm.min.mjs`,
+  'onnxruntime-web/webgpu': `${runtime}/ort.webgpu.min.mjs`,
+});
+
+/** The pages by path, with the import map of each. */
+const pages: Readonly<Record<string, object>> = {
+  '/': slim,
+  '/shared': slim,
+  // The files that the package's own export map names, which bundlers take.
+  '/bundled': mapOf({
+    'onnxruntime-web': `${runtime}/ort.bundle.min.mjs`,
+    'onnxruntime-web/webgpu': `${runtime}/ort.webgpu.bundle.min.mjs`,
+  }),
+  '/bare': mapOf({}),
 };
 
-const page = (imports: object) =>
-  `<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><script type="importmap">${JSON.stringify(imports)}</script>`;
+const pageOf = (imports: object) =>
+  '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">' +
+  `<script type="importmap">${JSON.stringify(imports)}</script>`;
 
-/** A page with the import map, one with a map that lacks the runtime, and the files behind both. */
+/** A running server. */
 export interface Site {
   origin: string;
   close(): Promise<void>;
 }
 
 /**
- * Serves the built library on 127.0.0.1: `/` is cross-origin isolated, `/shared` is not, and `/bare` has no
- * ONNX Runtime.
+ * Serves the built library and its pages on 127.0.0.1. All are cross-origin isolated but `/shared`; `/bare` has
+ * no ONNX Runtime.
  */
 export async function serve(): Promise<Site> {
   const server = createServer(async ({ url = '/' }, response) => {
@@ -45,9 +60,9 @@ export async function serve(): Promise<Site> {
       response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
       response.setHeader('Cross-Origin-Embedder-Policy', 'require-corp');
     }
-    if (pathname === '/' || pathname === '/shared' || pathname === '/bare') {
-      const imports = pathname === '/bare' ? { imports: { anneal: '/dist/browser.js' } } : importMap;
-      response.setHeader('Content-Type', 'text/html').end(page(imports));
+    const imports = pages[pathname];
+    if (imports) {
+      response.setHeader('Content-Type', 'text/html').end(pageOf(imports));
       return;
     }
     const type = types[path.extname(pathname)];

@@ -76,7 +76,7 @@ const smooth: Rule[] = [
   same(anneal.neg),
   same((t) => anneal.neg(anneal.neg(t))),
   same(anneal.softplus, (b) => b + 1),
-  same(anneal.gelu),
+  same((t) => (t.rank ? anneal.gelu(t) : t)),
   same(anneal.silu),
   same(anneal.identity),
   same(anneal.accumulate),
@@ -86,7 +86,10 @@ const smooth: Rule[] = [
   pairs(anneal.add, (a, b) => a + b),
   pairs(anneal.sub, (a, b) => a + b),
   pairs(anneal.mul, (a, b) => a * b),
-  pairs((a, b) => anneal.div(a, anneal.add(anneal.square(b), 1)), (a) => a),
+  pairs(
+    (a, b) => anneal.div(a, anneal.add(anneal.square(b), 1)),
+    (a) => a,
+  ),
   ({ a, b0 }) => ({ t: anneal.mul(a.t, at(factors, b0)), bound: 4 * a.bound }),
   ({ a, b0, c0 }) => ({
     t: anneal.mul(anneal.mul(a.t, at(factors, b0)), at(factors, c0)),
@@ -188,10 +191,16 @@ const rough: Rule[] = [
   same(anneal.relu),
   same(anneal.abs),
   same(anneal.stopGradient),
-  same((t) => anneal.clip(t, -0.5, 0.75), () => 1),
+  same(
+    (t) => anneal.clip(t, -0.5, 0.75),
+    () => 1,
+  ),
   pairs(anneal.maximum, Math.max),
   pairs(anneal.minimum, Math.max),
-  pairs((a, b) => anneal.where(anneal.less(a, b), a, anneal.mul(b, 2)), (a, b) => Math.max(a, 2 * b)),
+  pairs(
+    (a, b) => anneal.where(anneal.less(a, b), a, anneal.mul(b, 2)),
+    (a, b) => Math.max(a, 2 * b),
+  ),
   ({ a, b0, c0 }) => ({
     t: anneal.max(a.t, a.t.rank ? axisOf(a.t, b0) : undefined, c0 % 2 === 0),
     bound: a.bound,
@@ -355,6 +364,6 @@ describe('random graphs', () => {
       const numeric = up.map((value, i) => (value - down[i]!) / (2 * step));
       expectClose(interpret([product], feeds)[0]!.data, numeric, 1e-5, 'Hessian·v');
     });
-    fc.assert(property, { seed: 5, numRuns: 40 });
+    fc.assert(property, { seed: 5, numRuns: 200 });
   });
 });

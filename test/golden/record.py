@@ -6,7 +6,7 @@ Run from the repository root, with the environment of the peers' benchmarks (npm
 
 Inputs are float32 numbers from a fixed seed; PyTorch computes with them in float64, and results are stored with
 9 significant digits. An entry is { op, args, inputs, outputs, cotangents, grads }: `op` is called with `args`, in
-which "$i" stands for inputs[i]; `grads` has the gradient of sum(outputs * cotangents) for every float input.
+which "$i" stands for inputs[i]; a tensor is { dtype (default float32), shape, data }; `grads` has the gradient of sum(outputs * cotangents) for every float input.
 Cotangents of outputs that are not floats, and gradients of inputs that are not, are null. A null among numbers is NaN.
 In second.json `grads` are those of sum(gradients of the inputs * seeds), for every float input and every cotangent.
 """
@@ -33,12 +33,14 @@ def number(x):
         return None
     if x == int(x):
         return int(x)
-    return float(str(np.float32(x))) if x == np.float32(x) else float(f'{x:.9g}')
+    single = np.float32(x)
+    return float(str(single)) if float(single) == x else float(f'{x:.9g}')
 
 
 def store(t, dtype=None):
+    dtype = dtype or NAMES[t.dtype]
     data = [number(x) for x in t.detach().reshape(-1).tolist()]
-    return {'dtype': dtype or NAMES[t.dtype], 'shape': list(t.shape), 'data': data}
+    return {**({} if dtype == 'float32' else {'dtype': dtype}), 'shape': list(t.shape), 'data': data}
 
 
 def floats(*shape, low=-2.0, high=2.0):
@@ -319,7 +321,7 @@ def reductions():
             f = lambda x: x.var(dim=axes, correction=correction, keepdim=correction == 1)
             record('variance', f, [floats(3, 2, 4)], ['$0', axes, options])
     record('variance', lambda x: x.var(correction=0), [floats(3, 4)])
-    record('variance', lambda x: x.var(dim=-1, correction=0), [floats(2, 5) + 10], ['$0', -1])
+    record('variance', lambda x: x.var(dim=-1, correction=0), [floats(2, 5, low=8, high=12)], ['$0', -1])
     record('logSumExp', lambda x: x.logsumexp(-1), [floats(3, 4)])
     record('logSumExp', lambda x: x.logsumexp(0, keepdim=True), [floats(3, 4)], ['$0', 0, True])
     record('logSumExp', lambda x: x.logsumexp(1), [floats(2, 3, 2)], ['$0', 1])

@@ -1,3 +1,4 @@
+export * from './activation.js';
 export * from './attention.js';
 export {
   type ConvOptions,
@@ -9,13 +10,18 @@ export {
   type Padding,
   type PerAxis,
 } from './conv-functions.js';
+export * from './cross-entropy.js';
 export * from './einsum.js';
 export * from './elementwise.js';
 export * from './indexing.js';
 export { constant, scalar, tensor } from './leaf.js';
+export { bandMask, causalMask, full, lowerTriangle, ones, upperTriangle, zeros } from './masks.js';
 export { type MatmulOptions, matmul } from './matmul.js';
-export * from './nn.js';
+export * from './normalization.js';
 export * from './pool.js';
 export * from './reduce.js';
 export * from './resize.js';
+export * from './rotary.js';
+export { logSoftmax, logSumExp, softmax } from './softmax.js';
+export * from './triangular.js';
 export * from './view.js';

@@ -1,11 +1,11 @@
 import { AnnealError } from '../../core/errors.js';
 import { encodeModel } from '../../onnx/model.js';
 import type { Backend, BackendOptions, BackendStats, Executable, ExecutableSpec } from '../backend.js';
+import { RunQueue } from '../queue.js';
 import { availableDevices, type Environment, environment, type NodeDevice } from './environment.js';
 import { labelled, NodeExecutable } from './executable.js';
 import { loadOrt } from './ort-api.js';
 import { Program } from './program.js';
-import { RunQueue } from './queue.js';
 import { createSession } from './session.js';
 import { type Counters, SlotTable } from './tensors.js';
 

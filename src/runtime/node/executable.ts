@@ -1,10 +1,10 @@
 import type { TypedArray } from '../../core/dtype.js';
 import { AnnealError } from '../../core/errors.js';
 import type { Executable, ExecutableSpec, NodeTime } from '../backend.js';
+import type { RunQueue } from '../queue.js';
 import type { Environment, NodeDevice } from './environment.js';
 import { endProfiling, withProfile } from './profile.js';
 import type { Program } from './program.js';
-import type { RunQueue } from './queue.js';
 import { createSession } from './session.js';
 
 /** Programs whose executable is gone. A program does not refer to its executable, or this would never fire. */

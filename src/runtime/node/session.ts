@@ -1,6 +1,6 @@
+import { Gate } from '../queue.js';
 import { appendProvider, type Environment, type NodeDevice } from './environment.js';
 import { check, type Pointer, pointerArray, resultOf, type Status, statusText } from './ort-api.js';
-import { Gate } from './queue.js';
 
 /** What a session is made from. */
 export interface SessionRequest {

@@ -1,7 +1,7 @@
 import { AnnealError } from '../../core/errors.js';
 import { encodeModel } from '../../onnx/model.js';
 import type { Backend, BackendOptions, BackendStats, Executable, ExecutableSpec } from '../backend.js';
-import { RunQueue } from '../node/queue.js';
+import { RunQueue } from '../queue.js';
 import { type Counters, WebExecutable } from './executable.js';
 import { deviceOf, errorText, loadOrt, type Ort, type WebRuntime } from './ort.js';
 import { Session } from './session.js';

@@ -1,7 +1,7 @@
 import { dtypes, type TypedArray } from '../../core/dtype.js';
 import { AnnealError } from '../../core/errors.js';
 import type { Executable, ExecutableSpec, NodeTime, Port } from '../backend.js';
-import type { RunQueue } from '../node/queue.js';
+import type { RunQueue } from '../queue.js';
 import { errorText, type InferenceSession, type Ort, type Tensor } from './ort.js';
 import type { Session } from './session.js';
 
