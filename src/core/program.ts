@@ -150,6 +150,11 @@ class Compiler {
     });
     return tracing((trace) => {
       const outputs = checkOutputs(this.body(Object.fromEntries(inputs)), this.label);
+      if (outputs.size + trace.assignments.size === 0) {
+        throw new AnnealError(
+          `${this.label}: the body returns no tensor and assigns no variable; nothing would run`,
+        );
+      }
       const traced = { inputs, outputs, assignments: trace.assignments };
       if (this.options.check !== 'finite') return { ...traced, guards: [] };
       if (this.parts > 1)

@@ -1,4 +1,5 @@
 import type { TypedArray } from '../core/dtype.js';
+import { AnnealError } from '../core/errors.js';
 import { topological } from '../core/graph.js';
 import { attributesKey, isComposite, makeNode, type NodeExtras } from '../core/op.js';
 import { inputOp } from '../core/ops/leaf.js';
@@ -72,7 +73,9 @@ class GraphLowering {
     }
     if (node.inputs.length === 0) {
       if (!this.names.has(node.outputs[0]!))
-        throw new Error(`leaf ${String(node.payload)} is no input of the graph`);
+        throw new AnnealError(
+          `input "${String(node.payload)}" belongs to another program; a tensor of a trace has no value outside it`,
+        );
       return;
     }
     builder.scope = `${node.op.name}_${index}`;
@@ -80,8 +83,8 @@ class GraphLowering {
     builder.inputs = node.inputs.map((t) => this.names.get(t)!);
     const composite = isComposite(node.op);
     const outputs = node.outputs.map((t, i) => {
-      // Only composites know how to leave an unused output out.
-      if (composite && !this.used.has(t)) return '';
+      // Only composites know how to leave an unused output out, and no operator lets its first one go.
+      if (composite && i > 0 && !this.used.has(t)) return '';
       const name = this.names.get(t) ?? (node.outputs.length > 1 ? `${builder.scope}:${i}` : builder.scope);
       this.names.set(t, name);
       return name;

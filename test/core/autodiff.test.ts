@@ -45,7 +45,7 @@ function expectClose(got: readonly number[], want: readonly number[], tolerance:
 
 describe('gradient of a gradient', () => {
   const size = 6;
-  const point = new Rng(1).uniform(size, -1, 1);
+  const point = Float64Array.from(new Rng(1).uniform(size, -1, 1));
   const direction = Float64Array.from(new Rng(2).normal(size));
   const w = double(new Rng(3).normal(9), [3, 3]);
   const ones = double([1, 0.5, 2], [3]);
@@ -74,22 +74,13 @@ describe('gradient of a gradient', () => {
     const first = grad(f(x), x);
     const product = numbers(grad(sum(mul(first, double(direction, [2, 3]))), x));
     const step = 1e-5;
-    const gradientAt = (delta: number) => {
+    const shifted = (delta: number) => {
       const moved = double(
         point.map((value, i) => value + delta * direction[i]!),
         [2, 3],
       );
       return numbers(grad(f(moved), moved));
     };
-    // Float32 points moved in float64: the step must not be rounded away.
-    const shifted = (delta: number) => {
-      const moved = double(
-        Float64Array.from(point, (value, i) => value + delta * direction[i]!),
-        [2, 3],
-      );
-      return numbers(grad(f(moved), moved));
-    };
-    expect(gradientAt(0)).toEqual(shifted(0));
     const [up, down] = [shifted(step), shifted(-step)];
     expectClose(
       product,
@@ -259,8 +250,8 @@ it('valueAndGrad gives the value and the gradients of all arguments', () => {
 });
 
 describe('checkpoint', () => {
-  const width = 64;
-  const rows = 128;
+  const width = 16;
+  const rows = 512;
   const blocks = 6;
 
   /** An MLP of six residual blocks; each runs through `wrap`. */
@@ -286,7 +277,11 @@ describe('checkpoint', () => {
         grads.forEach((g, i) => {
           all[i]!.assign(all[i]!.sub(g.mul(0.1)));
         });
-        return { loss, ...Object.fromEntries(grads.map((g, i) => [all[i]!.name, g])) };
+        const outputs: Record<string, Tensor> = { loss };
+        grads.forEach((g, i) => {
+          outputs[all[i]!.name] = g;
+        });
+        return outputs;
       },
       { name: 'mlp' },
     );
@@ -306,7 +301,7 @@ describe('checkpoint', () => {
       for (const name of Object.keys(a)) expect(b[name]!.data, name).toEqual(a[name]!.data);
     }
     const [all, kept] = [plain.report(), saving.report()];
-    // Four tensors of [rows, 4·width] per block are kept without, at most those of one block with.
+    // Without: two tensors of [rows, 4·width] per block. With: the blocks' inputs, and one block's tensors.
     expect(kept.peakBytes).toBeLessThan(0.6 * all.peakBytes);
     expect(kept.flops).toBeGreaterThan(1.2 * all.flops);
     plain.dispose();

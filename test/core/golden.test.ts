@@ -42,7 +42,7 @@ const read = <T>(name: string): T[] =>
 /** Largest error of a float relative to the largest magnitude of its tensor. Integers and bools are exact. */
 const tolerance = 2e-6;
 /** The same for the reference interpreter: float64, but with the scalars of formulas rounded to float32. */
-const referenceTolerance = 2e-7;
+const referenceTolerance = 1e-7;
 /** The same for second derivatives, whose terms cancel more. */
 const secondTolerance = 4e-6;
 /** Ops whose float32 formula is worse conditioned than that. */
@@ -120,8 +120,8 @@ const pick = (t: Readonly<Record<string, Tensor>>, prefix: string, indices: read
 const present = (list: readonly unknown[]) => list.flatMap((item, i) => (item ? [i] : []));
 
 /**
- * By the reference interpreter; then by the runtime outputs alone (together, and each by itself), gradients alone, and all at once: what a program returns decides
- * what it fuses and which outputs of its nodes exist.
+ * By the reference interpreter; then by the runtime: outputs alone (together, and each by itself), gradients
+ * alone, and all at once. What a program returns decides what it fuses and which outputs its nodes have.
  */
 async function check(entry: Entry): Promise<void> {
   const relative = looser[entry.op] ?? tolerance;

@@ -249,7 +249,7 @@ describe('common', () => {
       %1: f32[3] = sigmoid(%0)
       %2: f32[1] = reshape(1) {shape: [1]}
       %3: f32[3] = broadcastTo(%2) {shape: [3]}
-      %4: f32[3] = optimised(x, %3)
+      %4: f32[3] = after(x, %3)
       %5: f32[3] = tanh(%4)
       %6: f32[3] = sigmoid(%5)
       %7: f32[3] = sub(1, %6)
@@ -322,7 +322,7 @@ describe('layout', () => {
       y1 = %2
       y2 = %3"
     `);
-    expect(saved).toEqual({ layout: 2 });
+    expect(saved).toEqual({ layout: 3 });
   });
 
   it('folds a factor into a product that is used once', () => {

@@ -34,7 +34,7 @@ const golden = JSON.parse(readFileSync(new URL('../golden/trajectory.json', impo
   adamW: Run;
 };
 
-/** Largest absolute error of a loss or a weight after any of the 50 updates; both sides compute in float32. */
+/** Largest absolute error of a loss of the 50 steps, or of a final weight; both sides compute in float32. */
 const tolerance = 1e-4;
 
 const load = (name: Name) => {

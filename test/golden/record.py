@@ -4,11 +4,12 @@ Run from the repository root, with the environment of the peers' benchmarks (npm
 
     bench/peers/.venv/bin/python test/golden/record.py
 
-Inputs are float32 numbers from a fixed seed; PyTorch computes with them in float64, and results are stored with
-9 significant digits. An entry is { op, args, inputs, outputs, cotangents, grads }: `op` is called with `args`, in
-which "$i" stands for inputs[i]; a tensor is { dtype (default float32), shape, data }; `grads` has the gradient of sum(outputs * cotangents) for every float input.
-Cotangents of outputs that are not floats, and gradients of inputs that are not, are null. A null among numbers is NaN.
-In second.json `grads` are those of sum(gradients of the inputs * seeds), for every float input and every cotangent.
+Inputs are float32 numbers from a fixed seed; PyTorch computes with them in float64, and results are stored
+with 9 significant digits. An entry is { op, args, inputs, outputs, cotangents, grads }: `op` is called with
+`args`, in which "$i" stands for inputs[i]; `grads` has the gradient of sum(outputs * cotangents) for every float
+input. A tensor is { dtype (float32 where left out), shape, data }, and null among its numbers is NaN. Cotangents
+of outputs that are not floats, and gradients of inputs that are not, are null. In second.json `grads` are those
+of sum(gradients of the inputs * seeds), for every float input, then every cotangent.
 """
 
 import json
@@ -70,8 +71,8 @@ def bools(data):
 
 def record(op, reference, inputs=(), args=None, dtypes=None, gradient=True):
     """
-    `args` default to the inputs in order; `dtypes` names the outputs' types where they are not those of PyTorch;
-    without `gradient` no float input has one.
+    `args` default to the inputs in order; `dtypes` names the outputs' types where they are not those of
+    PyTorch; without `gradient` no float input has one.
     """
     inputs = [x.clone().requires_grad_(x.is_floating_point()) for x in inputs]
     args = [f'${i}' for i in range(len(inputs))] if args is None else args

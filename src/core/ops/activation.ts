@@ -7,6 +7,7 @@ const elementCases: readonly OpCase[] = [
   { inputs: [[2, 5]] },
   { inputs: [{ shape: [7], values: [-30, -3, -0.7, 0.1, 0.9, 3, 30] }] },
   { inputs: [[0, 2]] },
+  { inputs: [[]] },
 ];
 const gradCases: readonly OpCase[] = [
   {
@@ -53,7 +54,9 @@ const geluTanhOp = defineOp({
   decompose: ([x]: readonly Tensor[]) => [mul(x!, sigmoid(mul(x!, add(mul(square(x!), k1), k0))))],
   vjp: ({ inputs: [x], outputs: [y] }, [g]) => (g ? geluTanhGradOp.apply([x!, y!, g], {}) : []),
   lower(b, node) {
-    if (!b.allowsMicrosoft || node.outputs[0]!.dtype !== 'float32') return false;
+    // The runtime's operator takes float32 of one axis or more.
+    const y = node.outputs[0]!;
+    if (!b.allowsMicrosoft || y.dtype !== 'float32' || y.rank === 0) return false;
     b.resultMicrosoft('FastGelu', b.inputs);
     return true;
   },
