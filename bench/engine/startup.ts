@@ -18,11 +18,18 @@ export function importTimes(repeats: number): number[] {
   return Array.from({ length: repeats }, run);
 }
 
-/** Module specifiers of compiled code: static ones, and dynamic ones whose argument is a literal. */
-function specifiers(source: string): { fixed: string[]; dynamic: string[] } {
+/**
+ * Module specifiers in compiled code: those of import and export declarations, and of `import()` with a
+ * literal argument. Matched at the start of a line, where tsc puts declarations, so that no string or comment
+ * is taken for one.
+ */
+export function moduleSpecifiers(source: string): { declared: string[]; dynamic: string[] } {
   const find = (pattern: RegExp) => [...source.matchAll(pattern)].map((match) => match[1]!);
   return {
-    fixed: find(/^\s*(?:import|export)\b[^;'"]*?(?:\bfrom\s*)?['"]([^'"]+)['"]/gm),
+    declared: [
+      ...find(/^import\s*['"]([^'"]+)['"]/gm),
+      ...find(/^(?:import|export)\s[\w$\s{},*]*?\bfrom\s*['"]([^'"]+)['"]/gm),
+    ],
     dynamic: find(/\bimport\(\s*['"]([^'"]+)['"]\s*\)/g),
   };
 }
@@ -33,7 +40,7 @@ const isThirdParty = (specifier: string) => !specifier.startsWith('.') && !speci
 function collect(file: string, seen: Set<string>, outside: Set<string>): void {
   if (seen.has(file)) return;
   seen.add(file);
-  for (const specifier of specifiers(readFileSync(file, 'utf8')).fixed) {
+  for (const specifier of moduleSpecifiers(readFileSync(file, 'utf8')).declared) {
     if (specifier.startsWith('.')) collect(path.resolve(path.dirname(file), specifier), seen, outside);
     else if (isThirdParty(specifier)) outside.add(specifier);
   }
@@ -49,8 +56,8 @@ export function thirdPartyImports(): string[] {
   const core = path.join(DIST, 'core');
   const files = existsSync(core) ? readdirSync(core, { recursive: true, encoding: 'utf8' }) : [];
   for (const file of files.filter((name) => name.endsWith('.js'))) {
-    const { fixed, dynamic } = specifiers(readFileSync(path.join(core, file), 'utf8'));
-    for (const specifier of [...fixed, ...dynamic].filter(isThirdParty)) outside.add(specifier);
+    const { declared, dynamic } = moduleSpecifiers(readFileSync(path.join(core, file), 'utf8'));
+    for (const specifier of [...declared, ...dynamic].filter(isThirdParty)) outside.add(specifier);
   }
   return [...outside].sort();
 }

@@ -79,7 +79,7 @@ class Compiler {
 
   constructor(
     inputs: Readonly<Record<string, InputSpec>>,
-    private readonly body: (inputs: Record<string, Tensor>) => Record<string, Tensor>,
+    private readonly body: (inputs: Record<string, Tensor>) => Record<string, Tensor> | undefined,
     private readonly options: ProgramOptions,
   ) {
     this.types = Object.entries(inputs).map(([name, spec]) => [name, specType(spec)]);
@@ -288,7 +288,7 @@ export function program<
   O extends Record<string, Tensor> = Record<never, Tensor>,
 >(
   inputs: I,
-  body: (inputs: { [K in keyof I]: Tensor }) => O,
+  body: (inputs: { [K in keyof I]: Tensor }) => O | undefined,
   options: ProgramOptions = {},
 ): Program<Extract<keyof I, string>, Extract<keyof O, string>> {
   const compiler = new Compiler(inputs, body as never, options);

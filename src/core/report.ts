@@ -12,7 +12,7 @@ export interface ProgramReport {
   flops: number;
   /** Bytes that nodes read and write, if nothing stays in a cache. */
   bytesMoved: number;
-  /** Largest sum of intermediate tensors alive at once when nodes run in printed order, in bytes. */
+  /** Largest sum of intermediate tensors alive at once if each node runs as soon as its inputs exist, in bytes. */
   peakBytes: number;
   /** Bytes of the serialized models. */
   modelBytes: number;
@@ -28,6 +28,27 @@ const bytesOf = (t: TensorType) => sizeOf(t.shape) * dtypes[t.dtype].bytes;
 export function flopsOf(node: Node): number {
   if (node.op.flops) return node.op.flops(node.inputs, node.attributes, node.outputs);
   return node.inputs.length === 0 ? 0 : sizeOf(node.outputs[0]!.shape);
+}
+
+/** The nodes as a runtime may run them: each as soon as its inputs exist. */
+function soonestOrder(order: readonly Node[]): Node[] {
+  const waiting = new Map<Node, number>();
+  const users = new Map<Node, Node[]>();
+  for (const node of order) {
+    const sources = new Set(node.inputs.map((t) => t.node));
+    waiting.set(node, sources.size);
+    for (const source of sources) users.set(source, [...(users.get(source) ?? []), node]);
+  }
+  const ready = order.filter((node) => waiting.get(node) === 0);
+  // The list grows while it is walked.
+  for (const node of ready) {
+    for (const user of users.get(node) ?? []) {
+      const left = waiting.get(user)! - 1;
+      waiting.set(user, left);
+      if (left === 0) ready.push(user);
+    }
+  }
+  return ready;
 }
 
 /** Largest sum of live intermediates over the nodes in order; views share their source's memory. */
@@ -66,7 +87,7 @@ function phaseCost({ roots, lowered }: Phase) {
     nodes: order.filter((node) => node.inputs.length > 0).length,
     flops: order.reduce((n, node) => n + flopsOf(node), 0),
     bytesMoved: order.reduce((n, node) => n + moved(node), 0),
-    peakBytes: peakOf(roots, order),
+    peakBytes: peakOf(roots, soonestOrder(order)),
     modelBytes: lowered.model.byteLength,
   };
 }

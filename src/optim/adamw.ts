@@ -1,5 +1,5 @@
 import { AnnealError } from '../core/errors.js';
-import { add, div, mul, pow, reciprocal, sqrt, square, sub } from '../core/ops/elementwise.js';
+import { add, div, mul, reciprocal, sqrt, square, sub, tanh } from '../core/ops/elementwise.js';
 import { scalar } from '../core/ops/leaf.js';
 import type { Tensor } from '../core/tensor.js';
 import type { Variable } from '../core/variable.js';
@@ -19,6 +19,13 @@ export interface AdamWOptions extends OptimizerOptions {
   decays?: (parameter: Variable) => boolean;
 }
 
+/** 1 - base^step. The difference itself loses digits in float32 where base^step is near 1; a tanh does not. */
+function oneMinusPower(base: number, step: Tensor): Tensor {
+  if (base === 0) return scalar(1);
+  const t = tanh(mul(step, -Math.log(base) / 2));
+  return div(mul(t, 2), add(t, 1));
+}
+
 class AdamW extends Optimizer {
   protected readonly name = 'adamw';
 
@@ -35,8 +42,8 @@ class AdamW extends Optimizer {
     const nextM = add(mul(m, beta1), mul(gradient, 1 - beta1));
     const nextV = add(mul(v, beta2), mul(square(gradient), 1 - beta2));
     // Scalars of this update; equal ones of all parameters become one node.
-    const correction1 = sub(1, pow(scalar(beta1), step));
-    const correction2 = reciprocal(sqrt(sub(1, pow(scalar(beta2), step))));
+    const correction1 = oneMinusPower(beta1, step);
+    const correction2 = reciprocal(sqrt(oneMinusPower(beta2, step)));
     const denominator = add(mul(sqrt(nextV), correction2), epsilon);
     const moved = mul(div(nextM, denominator), div(rate, correction1));
     const kept =

@@ -7,6 +7,7 @@ import { GPT4, GPT6, parameterSpecs, readJob, stepFlop, writeJob } from '../../b
 import { parseReply, peakMemoryMB } from '../../bench/engine/protocol.js';
 import { lossDifference, type RaceResult } from '../../bench/engine/race.js';
 import { memoryRow, peakShareRow, speedRow } from '../../bench/engine/rows.js';
+import { moduleSpecifiers } from '../../bench/engine/startup.js';
 import { summarise } from '../../bench/harness.js';
 
 /** A contestant in a few lines of JavaScript, run by node -e. */
@@ -127,5 +128,24 @@ describe('rows of a race', () => {
     const slow: RaceResult = { results: new Map([['ours', result([1000])]]), missing: new Map() };
     expect(peakShareRow(slow, 559.55).value).toBeCloseTo(50, 1);
     expect(peakShareRow(slow, null)).toMatchObject({ value: null, note: 'the peak could not be measured' });
+  });
+});
+
+describe('imports of compiled code', () => {
+  it('are found in declarations and literal import() calls, not in strings', () => {
+    const source = [
+      "import './register.js';",
+      'import {\n  a,\n  b as c\n} from "koffi";',
+      "import * as fs from 'node:fs';",
+      "export { d } from './d.js';",
+      "export * from 'other';",
+      "export const name = 'from';",
+      "const e = await import('onnxruntime-web');",
+      "const f = `g\n  import h from 'quoted';`;",
+      "export class K { why() { throw new Error('imported from nowhere'); } }",
+    ].join('\n');
+    const { declared, dynamic } = moduleSpecifiers(source);
+    expect(declared.sort()).toEqual(['./d.js', './register.js', 'koffi', 'node:fs', 'other']);
+    expect(dynamic).toEqual(['onnxruntime-web']);
   });
 });

@@ -303,7 +303,7 @@ describe('checkpoint', () => {
     const [all, kept] = [plain.report(), saving.report()];
     // Without: two tensors of [rows, 4·width] per block. With: the blocks' inputs, and one block's tensors.
     expect(kept.peakBytes).toBeLessThan(0.6 * all.peakBytes);
-    expect(kept.flops).toBeGreaterThan(1.2 * all.flops);
+    expect(kept.flops).toBeGreaterThan(1.15 * all.flops);
     plain.dispose();
     saving.dispose();
   });

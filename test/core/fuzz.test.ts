@@ -76,7 +76,7 @@ const smooth: Rule[] = [
   same(anneal.neg),
   same((t) => anneal.neg(anneal.neg(t))),
   same(anneal.softplus, (b) => b + 1),
-  same((t) => (t.rank ? anneal.gelu(t) : t)),
+  same(anneal.gelu),
   same(anneal.silu),
   same(anneal.identity),
   same(anneal.accumulate),

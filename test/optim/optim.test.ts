@@ -179,6 +179,7 @@ describe('every optimiser', () => {
     const [a, b] = [1, 2].map((v) => variable(tensor([v]), { name: 'w' }));
     const step = program({}, () => {
       make().minimize(sum(a!.mul(b!)), [a!, b!]);
+      return {};
     });
     await expect(step({})).rejects.toThrow(
       `${name}: two parameters are named "w"; give each variable its own name`,
@@ -189,6 +190,7 @@ describe('every optimiser', () => {
     const a = variable(tensor([1]), { name: 'a' });
     const step = program({}, () => {
       make().apply([], [a]);
+      return {};
     });
     await expect(step({})).rejects.toThrow(`${name}: 0 gradients for 1 parameters`);
   });

@@ -1,0 +1,38 @@
+/**
+ * Writes docs/results.md from the reports in bench/results/, so that no number in it is typed by hand.
+ *
+ *     npm run bench -- engine --json bench/results/engine.json && npm run bench:results
+ */
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import type { Report } from './harness.js';
+import { packageRoot } from './report.js';
+
+const FOLDER = path.join(packageRoot, 'bench', 'results');
+
+const number = (value: number | null): string =>
+  value === null ? '–' : Number(value.toPrecision(3)).toLocaleString('en', { maximumSignificantDigits: 3 });
+
+function table({ suite, machine, commit, rows }: Report): string {
+  const lines = rows.map((row) => {
+    const bound = row.target === null ? '–' : `${row.better === 'higher' ? '≥' : '≤'} ${number(row.target)}`;
+    const met = row.met === null ? '–' : row.met ? 'yes' : 'no';
+    return `| ${row.what} | ${number(row.value)} ${row.unit} | ${bound} | ${met} | ${row.note ?? ''} |`;
+  });
+  return [
+    `## ${suite}`,
+    '',
+    `Machine: ${typeof machine === 'string' ? machine : JSON.stringify(machine)}. Commit ${commit}.`,
+    '',
+    '| what | measured | target | met | note |',
+    '| --- | --- | --- | --- | --- |',
+    ...lines,
+  ].join('\n');
+}
+
+const reports = readdirSync(FOLDER)
+  .filter((name) => name.endsWith('.json'))
+  .sort()
+  .map((name) => JSON.parse(readFileSync(path.join(FOLDER, name), 'utf8')) as Report);
+const page = `# Results\n\nGenerated from the last full runs by \`npm run bench:results\`; a missing peer leaves its row empty.\n\n${reports.map(table).join('\n\n')}\n`;
+writeFileSync(path.join(packageRoot, 'docs', 'results.md'), page);
