@@ -1,5 +1,5 @@
 import { AnnealError } from '../core/errors.js';
-import { add, div, mul, reciprocal, sqrt, square, sub, tanh } from '../core/ops/elementwise.js';
+import { add, div, mul, sqrt, square, sub, tanh } from '../core/ops/elementwise.js';
 import { scalar } from '../core/ops/leaf.js';
 import type { Tensor } from '../core/tensor.js';
 import type { Variable } from '../core/variable.js';
@@ -40,12 +40,14 @@ class AdamW extends Optimizer {
     const m = this.slot(parameter, 'm');
     const v = this.slot(parameter, 'v');
     const nextM = add(mul(m, beta1), mul(gradient, 1 - beta1));
-    const nextV = add(mul(v, beta2), mul(square(gradient), 1 - beta2));
-    // Scalars of this update; equal ones of all parameters become one node.
+    // (g·√(1-β₂))² instead of g²·(1-β₂): a factor on the gradient merges with those it already has.
+    const nextV = add(mul(v, beta2), square(mul(gradient, Math.sqrt(1 - beta2))));
+    // m̂/(√v̂ + ε) = (m/(√v + ε'))·c with the bias corrections moved into scalars: equal ones of all
+    // parameters become one node, and each parameter is passed over once less.
     const correction1 = oneMinusPower(beta1, step);
-    const correction2 = reciprocal(sqrt(oneMinusPower(beta2, step)));
-    const denominator = add(mul(sqrt(nextV), correction2), epsilon);
-    const moved = mul(div(nextM, denominator), div(rate, correction1));
+    const correction2 = sqrt(oneMinusPower(beta2, step));
+    const denominator = add(sqrt(nextV), mul(correction2, epsilon));
+    const moved = div(mul(nextM, div(mul(rate, correction2), correction1)), denominator);
     const kept =
       decays(parameter) && weightDecay !== 0 ? mul(parameter, sub(1, mul(rate, weightDecay))) : parameter;
     m.assign(nextM);
