@@ -1,5 +1,6 @@
 /**
- * Writes docs/results.md from the reports in bench/results/, so that no number in it is typed by hand.
+ * Writes docs/results.md, and the table of the README, from the reports in bench/results/, so that no number
+ * in them is typed by hand.
  *
  *     npm run bench -- engine --json bench/results/engine.json && npm run bench:results
  */
@@ -30,9 +31,30 @@ function table({ suite, machine, commit, rows }: Report): string {
   ].join('\n');
 }
 
+/** The rows that promise something, without notes. */
+function shortTable({ rows }: Report): string {
+  const promised = rows.filter((row) => row.target !== null && !row.id.includes('difference'));
+  const lines = promised.map(
+    (row) =>
+      `| ${row.what} | ${number(row.value)} ${row.unit} | ${row.better === 'higher' ? '≥' : '≤'} ${number(row.target)} ${row.met === false ? '(missed)' : ''} |`,
+  );
+  return ['| what | measured | target |', '| --- | --- | --- |', ...lines].join('\n');
+}
+
 const reports = readdirSync(FOLDER)
   .filter((name) => name.endsWith('.json'))
   .sort()
   .map((name) => JSON.parse(readFileSync(path.join(FOLDER, name), 'utf8')) as Report);
 const page = `# Results\n\nGenerated from the last full runs by \`npm run bench:results\`; a missing peer leaves its row empty.\n\n${reports.map(table).join('\n\n')}\n`;
 writeFileSync(path.join(packageRoot, 'docs', 'results.md'), page);
+
+const readme = path.join(packageRoot, 'README.md');
+const engine = reports.find((report) => report.suite === 'engine');
+if (engine) {
+  const text = readFileSync(readme, 'utf8');
+  const between = /<!-- results -->[\s\S]*<!-- \/results -->/;
+  writeFileSync(
+    readme,
+    text.replace(between, () => `<!-- results -->\n${shortTable(engine)}\n<!-- /results -->`),
+  );
+}

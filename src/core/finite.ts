@@ -3,8 +3,9 @@ import { isFloat, type TypedArray } from './dtype.js';
 import { AnnealError, atUserFrame } from './errors.js';
 import { topological } from './graph.js';
 import { cast, isNan, logicalNot, mul, where } from './ops/elementwise.js';
+import { concat } from './ops/join.js';
 import { max, sum } from './ops/reduce.js';
-import { concat, reshape } from './ops/view.js';
+import { reshape } from './ops/view.js';
 import { formatShape } from './shape.js';
 import type { Tensor } from './tensor.js';
 

@@ -159,7 +159,7 @@ class Compiler {
       if (this.options.check !== 'finite') return { ...traced, guards: [] };
       if (this.parts > 1)
         throw new AnnealError(
-          `${this.label}: check: 'finite' does not work with microBatches yet; use one of them`,
+          `${this.label}: check: 'finite' needs a program without microBatches; leave them out while you look for the value`,
         );
       return guardFinite(traced);
     });

@@ -3,7 +3,8 @@ import { AnnealError } from '../errors.js';
 import { type Applicable, checkDTypes, defineOp, floats, type OpCase } from '../op.js';
 import { type Shape, sizeOf, stridesOf } from '../shape.js';
 import type { Tensor, TensorType } from '../tensor.js';
-import { reshape, slice, transpose } from './view.js';
+import { slice } from './slice.js';
+import { reshape, transpose } from './view.js';
 
 export type ConvAttributes = {
   strides: readonly number[];

@@ -14,6 +14,7 @@ export * from './cross-entropy.js';
 export * from './einsum.js';
 export * from './elementwise.js';
 export * from './indexing.js';
+export { concat, split, stack } from './join.js';
 export { constant, scalar, tensor } from './leaf.js';
 export { bandMask, causalMask, full, lowerTriangle, ones, upperTriangle, zeros } from './masks.js';
 export { type MatmulOptions, matmul } from './matmul.js';
@@ -22,6 +23,15 @@ export * from './pool.js';
 export * from './reduce.js';
 export * from './resize.js';
 export * from './rotary.js';
+export { flip, pad, type SliceRange, slice } from './slice.js';
 export { logSoftmax, logSumExp, softmax } from './softmax.js';
 export * from './triangular.js';
-export * from './view.js';
+export {
+  broadcastTo,
+  expandDims,
+  reshape,
+  squeeze,
+  tile,
+  transpose,
+  zerosLike,
+} from './view.js';

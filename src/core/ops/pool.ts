@@ -5,9 +5,11 @@ import type { Tensor, TensorType } from '../tensor.js';
 import { convTransposeOp } from './conv.js';
 import { type Padding, type PerAxis, perAxis, resolvePadding, samePadding } from './conv-functions.js';
 import { add, equal, logicalAnd, logicalNot, logicalOr, maximum, mul, where } from './elementwise.js';
+import { stack } from './join.js';
 import { scalar } from './leaf.js';
 import { mean } from './reduce.js';
-import { broadcastTo, pad, placeStrided, reshape, slice, stack, transpose } from './view.js';
+import { pad, placeStrided, slice } from './slice.js';
+import { broadcastTo, reshape, transpose } from './view.js';
 
 type PoolAttributes = {
   kernel: readonly number[];

@@ -5,7 +5,8 @@ import { checkShape, formatShape } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import { constant } from './leaf.js';
 import { matmul } from './matmul.js';
-import { broadcastTo, reshape, slice } from './view.js';
+import { slice } from './slice.js';
+import { broadcastTo, reshape } from './view.js';
 
 /** A constant matrix whose row i has the given weights, `[column, weight]`; weights of a column add up. */
 function weightMatrix(rows: (readonly [number, number])[][], columns: number, dtype: DType): Tensor {

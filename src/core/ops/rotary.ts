@@ -3,9 +3,11 @@ import { type Applicable, checkDTypes, defineOp, floats, type OpCase } from '../
 import { formatShape, sameShape, sizeOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import { add, mul, neg, sub } from './elementwise.js';
+import { concat, split } from './join.js';
 import { matrix } from './masks.js';
 import { unbroadcast } from './reduce.js';
-import { concat, expandDims, reshape, slice, split } from './view.js';
+import { slice } from './slice.js';
+import { expandDims, reshape } from './view.js';
 
 type RotaryAttributes = { interleaved: boolean };
 const rotaryCases: readonly OpCase<RotaryAttributes>[] = [
