@@ -248,6 +248,11 @@ class Compiler {
   }
 }
 
+/** Forgets the micro-batches of a run that failed, which the next run would otherwise count again. */
+function clear(accumulators: CompiledProgram['accumulators']): void {
+  for (const sum of accumulators) sum.data.fill(0);
+}
+
 async function run(entry: Entry, feeds: readonly TypedArray[][]): Promise<TypedArray[]> {
   const { phases, accumulators } = entry.compiled;
   const [batch, update] = phases;
@@ -256,16 +261,22 @@ async function run(entry: Entry, feeds: readonly TypedArray[][]): Promise<TypedA
     for (const part of feeds) await batch!.executable.run(part);
     return await update.executable.run([]);
   } catch (error) {
-    for (const sum of accumulators) sum.data.fill(0);
+    clear(accumulators);
     throw error;
   }
 }
 
 function runSync(entry: Entry, feeds: readonly TypedArray[][]): TypedArray[] {
-  const [batch, update] = entry.compiled.phases;
+  const { phases, accumulators } = entry.compiled;
+  const [batch, update] = phases;
   if (!update) return batch!.executable.runSync(feeds[0]!);
-  for (const part of feeds) batch!.executable.runSync(part);
-  return update.executable.runSync([]);
+  try {
+    for (const part of feeds) batch!.executable.runSync(part);
+    return update.executable.runSync([]);
+  } catch (error) {
+    clear(accumulators);
+    throw error;
+  }
 }
 
 /**

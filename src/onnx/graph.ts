@@ -51,7 +51,7 @@ class GraphLowering {
     for (const output of outputs) {
       const { tensor } = output;
       this.used.add(tensor);
-      const isLeaf = tensor.node.inputs.length === 0 && tensor.node.op.name !== 'call';
+      const isLeaf = tensor.node.inputs.length === 0;
       if (isLeaf || this.names.has(tensor)) aliases.push(output);
       else this.names.set(tensor, output.name);
     }

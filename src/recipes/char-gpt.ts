@@ -122,12 +122,34 @@ function report(step: number, steps: number, loss: number, started: number): voi
   else if (step % 100 === 0 || step === steps) console.log(line);
 }
 
-async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { steps: { type: 'string', default: '2000' } } });
+/** The number of steps that the command line asks for; undefined if it asks for help, which is printed. */
+function readSteps(): number | undefined {
+  const options = {
+    steps: { type: 'string', default: '2000' },
+    help: { type: 'boolean', default: false },
+  } as const;
+  let values: { steps: string; help: boolean };
+  try {
+    values = parseArgs({ options }).values;
+  } catch (error) {
+    throw new AnnealError(`${(error as Error).message.split('. ')[0]}; the options are --steps and --help`);
+  }
+  if (values.help) {
+    console.log(
+      'Usage: npm start -- [--steps N]\n\n  --steps N   training steps (default 2000)\n  --help      this text',
+    );
+    return undefined;
+  }
   const steps = Number(values.steps);
   if (!Number.isInteger(steps) || steps < 1) {
     throw new AnnealError(`--steps must be a positive integer, not "${values.steps}"`);
   }
+  return steps;
+}
+
+async function main(): Promise<void> {
+  const steps = readSteps();
+  if (steps === undefined) return;
   const text = loadText();
   const codec = characterCodec(text);
   const tokens = codec.encode(text);

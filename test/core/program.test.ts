@@ -12,6 +12,7 @@ import {
   concat,
   crossEntropy,
   float64,
+  gather,
   identity,
   int32,
   log,
@@ -434,6 +435,33 @@ describe('micro-batches', () => {
         expect(Math.abs(v - whole.weights[i]!), `${parts} parts, weight ${i}`).toBeLessThan(bound);
       });
     }
+  });
+
+  it('leave nothing behind when one of them fails', async () => {
+    const results = [];
+    for (const sync of [undefined, false, true]) {
+      const w = named('w', [1, 2, 3, 4]);
+      const step = program(
+        { index: int32([4]) },
+        ({ index }) => {
+          const loss = sum(gather(w, index));
+          sgd(0.5).minimize(loss, [w]);
+          return { loss };
+        },
+        { microBatches: 2 },
+      );
+      const good = { index: Int32Array.of(0, 1, 2, 2) };
+      await step.compile(good);
+      // The second half names a row that does not exist: the first half has been added by then.
+      const bad = { index: Int32Array.of(0, 1, 2, 99) };
+      if (sync === true) expect(() => step.runSync(bad)).toThrow(/index|indices/i);
+      if (sync === false) await expect(step(bad)).rejects.toThrow(/index|indices/i);
+      const { loss } = await step(good);
+      results.push([loss.item(), ...w.read()]);
+      step.dispose();
+    }
+    // Mean of 1+2 and 3+3; gradients 1/2, 1/2, 1 and 0, times the rate.
+    expect(results).toEqual(Array(3).fill([4.5, 0.75, 1.75, 2.5, 4]));
   });
 
   it('appear as two graphs', async () => {

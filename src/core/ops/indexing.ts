@@ -215,7 +215,8 @@ const oneHotOp = defineOp<{ depth: number; dtype: DType }>({
   evaluate([index], { depth }, [out]) {
     const result = new Float64Array(sizeOf(out!.shape));
     index!.data.forEach((at, i) => {
-      if (at >= 0 && at < depth) result[i * depth + at] = 1;
+      const from = at < 0 ? at + depth : at;
+      if (from >= 0 && from < depth) result[i * depth + from] = 1;
     });
     return [result];
   },
@@ -231,7 +232,7 @@ const oneHotOp = defineOp<{ depth: number; dtype: DType }>({
   ],
 });
 
-/** One-hot rows of int32 indices along a new last axis; indices outside 0 … depth-1 give zeros only if negative ones are absent. */
+/** One-hot rows of int32 indices along a new last axis. Negative indices count from the end; others outside 0 … depth-1 give zeros. */
 export const oneHot = (index: Tensor, depth: number, dtype: DType = 'float32'): Tensor =>
   oneHotOp.apply([index], { depth, dtype })[0]!;
 

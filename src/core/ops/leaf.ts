@@ -1,5 +1,6 @@
 import { allocate, type DType, dtypeOf, type TypedArray } from '../dtype.js';
 import { AnnealError } from '../errors.js';
+import { toFloat16 } from '../float16.js';
 import { defineOp, makeNode } from '../op.js';
 import { checkShape, formatShape, type Shape, sizeOf } from '../shape.js';
 import { Tensor, type TensorLike, type TensorType } from '../tensor.js';
@@ -41,16 +42,8 @@ export function constant(data: TypedArray, shape: Shape, dtype: DType): Tensor {
 /** A rank-0 constant. */
 export function scalar(value: number, dtype: DType = 'float32'): Tensor {
   const data = allocate(dtype, 1);
-  data[0] = dtype === 'float16' ? halfBits(value) : value;
+  data[0] = dtype === 'float16' ? toFloat16(Float32Array.of(value))[0]! : value;
   return constant(data, [], dtype);
-}
-
-/** Bits of small exact float16 scalars; others are rounded through float32 by the caller's graph. */
-function halfBits(value: number): number {
-  if (value === 0) return 0;
-  const exponent = Math.floor(Math.log2(Math.abs(value)));
-  const mantissa = Math.round((Math.abs(value) / 2 ** exponent - 1) * 1024);
-  return (value < 0 ? 0x8000 : 0) | ((exponent + 15) << 10) | Math.min(mantissa, 1023);
 }
 
 /** The operand as a tensor: numbers become scalars of `dtype`. */
