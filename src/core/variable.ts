@@ -22,10 +22,10 @@ export interface VariableOptions {
  * the value that it has when the program ends. All state there is.
  */
 export class Variable extends Tensor implements Slot {
-  readonly name: string;
   readonly trainable: boolean;
   data: TypedArray;
   spare: TypedArray | undefined = undefined;
+  #name: string | undefined;
 
   constructor(data: TypedArray, dtype: DType, shape: Shape, options: VariableOptions = {}) {
     const node = makeNode(
@@ -38,8 +38,19 @@ export class Variable extends Tensor implements Slot {
     // The node's one output is this object, so that `w` is both the tensor and the variable.
     Object.assign(node, { outputs: [this], payload: this });
     this.data = data;
-    this.name = options.name ?? `variable${++unnamed}`;
+    this.#name = options.name;
     this.trainable = options.trainable ?? true;
+  }
+
+  /** Appears in printed programs and messages, and names the optimiser's state. */
+  get name(): string {
+    this.#name ??= `variable${++unnamed}`;
+    return this.#name;
+  }
+
+  /** Gives a variable that was made without a name, and has not been called by one yet, this name. */
+  nameIfUnnamed(name: string): void {
+    this.#name ??= name;
   }
 
   /**
