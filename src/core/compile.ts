@@ -49,8 +49,18 @@ function readersOf(leaf: Tensor, consumers: ReadonlyMap<Tensor, readonly Node[]>
 /** The tensor whose memory `t` may share. */
 const memoryOf = (t: Tensor): Tensor => (t.node.op.view ? memoryOf(t.node.inputs[0]!) : t);
 
-/** `node` may write over the memory of `leaf` while it reads it: it reads each element before it writes it. */
-function readsBeforeWriting(node: Node, leaf: Tensor): boolean {
+/** Ops that write a few places of one input and leave the rest as it is: output → the input it may replace. */
+const updatedInputs: Readonly<Record<string, Readonly<Record<number, number>>>> = {
+  cachedAttention: { 1: 3, 2: 4 },
+  cacheWrite: { 0: 0 },
+};
+
+/** `next` may be written over the memory of `leaf` while its node reads it: each element is read before. */
+function readsBeforeWriting(next: Tensor, leaf: Tensor): boolean {
+  const { node } = next;
+  const updated = updatedInputs[node.op.name]?.[next.index];
+  if (updated !== undefined)
+    return node.inputs.every((t, i) => (i === updated ? t === leaf : memoryOf(t) !== leaf));
   const safe = (t: Tensor, i: number) => {
     if (node.op.name === 'gemm' && i < 2) return memoryOf(t) !== leaf;
     return t === leaf ? t.size === node.outputs[0]!.size : memoryOf(t) !== leaf;
@@ -82,7 +92,7 @@ export function isSafeInPlace(
     if (position.get(t.node)! >= first) stack.push(...t.node.inputs);
   }
   return readers.every((node) => {
-    if (node === next.node) return readsBeforeWriting(node, leaf);
+    if (node === next.node) return readsBeforeWriting(next, leaf);
     return node.outputs.every((t) => before.has(t) || !(consumers.has(t) || results.has(t)));
   });
 }

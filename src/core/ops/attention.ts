@@ -1,5 +1,5 @@
 import { AnnealError } from '../errors.js';
-import { checkDTypes, defineOp, floats } from '../op.js';
+import { type CompositeDeclaration, checkDTypes, defineOp, floats } from '../op.js';
 import { broadcastShapes, formatShape, sameShape, sizeOf } from '../shape.js';
 import type { Tensor, TensorType } from '../tensor.js';
 import { add, mul, sub } from './elementwise.js';
@@ -40,6 +40,13 @@ function grouped(t: Tensor, kvHeads: number): Tensor {
 /** Keys or values [B, Hkv, S, d] with the axis that broadcasts over the queries' group, where there is one. */
 const shared = (t: Tensor, heads: number): Tensor => (t.shape[1] === heads ? t : expandDims(t, 2));
 
+/** A mask that broadcasts to [B, H, T, S], for scores [B, Hkv, H/Hkv, T, S]; one that heads share stays as small as it is. */
+function groupedMask(mask: Tensor, scores: readonly number[], kvHeads: number): Tensor {
+  const heads = mask.rank < 3 ? 1 : mask.shape.at(-3)!;
+  if (heads === 1) return mask.rank < 4 ? mask : expandDims(mask, 2);
+  return grouped(broadcastTo(mask, [mask.rank < 4 ? 1 : mask.shape[0]!, ...scores.slice(1)]), kvHeads);
+}
+
 const attentionOp = defineOp<AttentionAttributes>({
   name: 'attention',
   infer(inputs) {
@@ -60,8 +67,7 @@ const attentionOp = defineOp<AttentionAttributes>({
     const [b, , t, s] = [...q!.shape.slice(0, 3), k!.shape[2]!] as [number, number, number, number];
     let scores = matmul(grouped(q!, kvHeads), shared(k!, heads), { transposeB: true, scale });
     if (causal && t > 1) scores = add(scores, causalMask(t, s, q!.dtype));
-    if (mask)
-      scores = add(scores, heads === kvHeads ? mask : grouped(broadcastTo(mask, [b, heads, t, s]), kvHeads));
+    if (mask) scores = add(scores, heads === kvHeads ? mask : groupedMask(mask, [b, heads, t, s], kvHeads));
     const p = softmax(scores, -1);
     const y = matmul(p, shared(v!, heads));
     return [reshape(y, [b, heads, t, v!.shape[3]!]), reshape(p, [b, heads, t, s])];
@@ -131,8 +137,34 @@ const attentionOp = defineOp<AttentionAttributes>({
       ],
       attributes: { causal: false, scale: 0.7 },
     },
+    // A mask per row that the grouped heads share, and one per head.
+    {
+      inputs: [
+        [2, 4, 2, 2],
+        [2, 2, 3, 2],
+        [2, 2, 3, 2],
+        [2, 1, 2, 3],
+      ],
+      attributes: { causal: false, scale: 0.7 },
+    },
+    {
+      inputs: [
+        [2, 4, 2, 2],
+        [2, 2, 3, 2],
+        [2, 2, 3, 2],
+        [4, 2, 3],
+      ],
+      attributes: { causal: true, scale: 0.7 },
+    },
   ],
 });
+
+/** The same composition as `attention` in separate nodes, for the decompositions of other ops. */
+export const attentionParts = (q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: number): Tensor =>
+  (attentionOp as CompositeDeclaration<AttentionAttributes>).decompose([q, k, v, mask], {
+    causal: false,
+    scale,
+  })[0]!;
 
 /** Options of `attention`. */
 export interface AttentionOptions {

@@ -1,5 +1,6 @@
 export * from './activation.js';
-export * from './attention.js';
+export { type AttentionOptions, attention } from './attention.js';
+export * from './cached-attention.js';
 export {
   type ConvOptions,
   type ConvTransposeOptions,

@@ -35,11 +35,11 @@ export const bandMask = (
 /**
  * Score of a masked position: exp of it is exactly 0, and unlike -Infinity it stays finite in gradients.
  */
-const masked = -1e9;
+export const maskedScore = -1e9;
 
 /** Additive causal mask: query i of `queries` sees keys up to i + keys - queries. */
 export const causalMask = (queries: number, keys = queries, dtype: DType = 'float32'): Tensor =>
-  matrix(queries, keys, dtype, (i, j) => (j - i <= keys - queries ? 0 : masked));
+  matrix(queries, keys, dtype, (i, j) => (j - i <= keys - queries ? 0 : maskedScore));
 
 /** Zeros of a shape. */
 export const zeros = (shape: readonly number[], dtype: DType = 'float32'): Tensor =>

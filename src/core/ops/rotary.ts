@@ -1,6 +1,6 @@
 import { AnnealError } from '../errors.js';
 import { type Applicable, checkDTypes, defineOp, floats, type OpCase } from '../op.js';
-import { formatShape, sameShape, sizeOf } from '../shape.js';
+import { formatShape, sameShape, sizeOf, tryBroadcast } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import { add, mul, neg, sub } from './elementwise.js';
 import { concat, split } from './join.js';
@@ -27,15 +27,45 @@ const rotaryCases: readonly OpCase<RotaryAttributes>[] = [
     ],
     attributes: { interleaved: true },
   },
+  // One table per row and token, shared by the heads.
+  {
+    inputs: [
+      [2, 2, 3, 4],
+      [2, 1, 3, 2],
+      [2, 1, 3, 2],
+    ],
+    attributes: { interleaved: false },
+  },
+  // One position per row, as in a step of decoding; and the layout in which heads come last.
+  {
+    inputs: [
+      [3, 2, 1, 4],
+      [3, 1, 1, 2],
+      [3, 1, 1, 2],
+    ],
+    attributes: { interleaved: false },
+  },
+  {
+    inputs: [
+      [2, 3, 2, 4],
+      [3, 1, 2],
+      [3, 1, 2],
+    ],
+    attributes: { interleaved: true },
+  },
 ];
 
 const rotaryOp: Applicable<RotaryAttributes> = defineOp<RotaryAttributes>({
   name: 'rotary',
   infer([x, cos, sin]) {
     checkDTypes([x!, cos!, sin!], floats);
-    const expected = [x!.shape.at(-2)!, x!.shape.at(-1)! / 2];
-    if (!sameShape(cos!.shape, expected) || !sameShape(sin!.shape, expected)) {
-      throw new AnnealError(`the tables must be [length, size/2] = ${formatShape(expected)}`);
+    const half = [...x!.shape.slice(0, -1), x!.shape.at(-1)! / 2];
+    const full = tryBroadcast(cos!.shape, half);
+    const fits = full && sameShape(full, half) && cos!.shape.at(-1) === half.at(-1);
+    if (!fits || !sameShape(sin!.shape, cos!.shape)) {
+      throw new AnnealError(
+        `the tables must be alike and broadcast to [..., length, size/2] = ${formatShape(half)}, with size/2 angles`,
+      );
     }
     return [x!];
   },
@@ -81,7 +111,9 @@ function halves(x: Tensor, { interleaved }: RotaryAttributes): [Tensor, Tensor] 
 
 /**
  * Rotary position embedding (Su et al. 2021) of x [..., length, size], turned by the angles whose cosines and
- * sines are [length, size/2]. `interleaved` pairs neighbours (2i, 2i+1); the default pairs i with i + size/2.
+ * sines broadcast to [..., length, size/2]: tables [length, size/2] serve every row and head alike, tables
+ * [B, 1, length, size/2] give each token of x [B, H, length, size] a position of its own. `interleaved` pairs
+ * neighbours (2i, 2i+1); the default pairs i with i + size/2.
  */
 export const rotary = (x: Tensor, cos: Tensor, sin: Tensor, interleaved = false): Tensor =>
   rotaryOp.apply([x, cos, sin], { interleaved })[0]!;
