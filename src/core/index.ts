@@ -15,4 +15,4 @@ export type { ProgramReport } from './report.js';
 export type { Shape } from './shape.js';
 export { Tensor, type TensorLike } from './tensor.js';
 export { Value } from './value.js';
-export { Variable, type VariableOptions, variable } from './variable.js';
+export { type ParameterRole, Variable, type VariableOptions, variable } from './variable.js';

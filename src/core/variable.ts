@@ -9,12 +9,23 @@ import { Tensor } from './tensor.js';
 
 let unnamed = 0;
 
+/**
+ * What a parameter does in a model. Optimisers that treat matrices in their own way ask for it: a table of
+ * embeddings has two axes, too, but is no linear map.
+ *
+ * `matrix`: a linear map stored [in, out]. `filter`: a convolution's, [out, in, ...]. `embedding`: a table of
+ * vectors. `head`: maps to logits. `vector`: gains, biases, gates and other scalars.
+ */
+export type ParameterRole = 'matrix' | 'filter' | 'embedding' | 'head' | 'vector';
+
 /** Options of `variable`. */
 export interface VariableOptions {
   /** Appears in printed programs and checkpoints, and names the optimiser's state. */
   name?: string;
   /** False: optimisers and weight decay leave it alone. Default true. */
   trainable?: boolean;
+  /** What the parameter does; see `ParameterRole`. */
+  role?: ParameterRole;
 }
 
 /**
@@ -22,7 +33,9 @@ export interface VariableOptions {
  * the value that it has when the program ends. All state there is.
  */
 export class Variable extends Tensor implements Slot {
-  readonly trainable: boolean;
+  /** Whether optimisers are meant to change it; an adapter freezes its base by setting this to false. */
+  trainable: boolean;
+  readonly role: ParameterRole | undefined;
   data: TypedArray;
   spare: TypedArray | undefined = undefined;
   #name: string | undefined;
@@ -40,6 +53,7 @@ export class Variable extends Tensor implements Slot {
     this.data = data;
     this.#name = options.name;
     this.trainable = options.trainable ?? true;
+    this.role = options.role;
   }
 
   /** Appears in printed programs and messages, and names the optimiser's state. */

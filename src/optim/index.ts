@@ -1,4 +1,6 @@
 export { type AdamWOptions, adamW } from './adamw.js';
+export { groups, type ParameterGroup } from './groups.js';
+export { type MuonOptions, type MuonScale, muon } from './muon.js';
 export {
   clipByGlobalNorm,
   globalNorm,
@@ -6,12 +8,21 @@ export {
   type OptimizerOptions,
   type StepInfo,
 } from './optimizer.js';
+export { type PolarOptions, polarExpress } from './polar.js';
+export {
+  type CompositionOptions,
+  optimalComposition,
+  type PolarPreset,
+  type Polynomial,
+  polarPresets,
+} from './polar-coefficients.js';
 export {
   constantRate,
   cosine,
   linear,
   rateAt,
   type Schedule,
+  scaled,
   warmup,
   warmupStableDecay,
 } from './schedule.js';

@@ -3,6 +3,7 @@ import { allocate } from '../core/dtype.js';
 import { AnnealError } from '../core/errors.js';
 import { accumulate, add, minimum, mul, reciprocal, sqrt, square } from '../core/ops/elementwise.js';
 import { sum } from '../core/ops/reduce.js';
+import { sizeOf } from '../core/shape.js';
 import type { Tensor } from '../core/tensor.js';
 import { Variable } from '../core/variable.js';
 import { constantRate, type Schedule } from './schedule.js';
@@ -37,6 +38,8 @@ export interface OptimizerOptions {
 export interface StepInfo {
   /** Learning rate of this update. */
   rate: Tensor;
+  /** Rates by group, where the optimiser has several. */
+  rates?: Readonly<Record<string, Tensor>>;
   /** Global norm of the gradients before clipping. */
   gradNorm: Tensor;
 }
@@ -55,13 +58,25 @@ export abstract class Optimizer {
   /** Emits the assignments that update one parameter. `step` counts this update: 1 at the first. */
   protected abstract update(parameter: Variable, gradient: Tensor, rate: Tensor, step: Tensor): void;
 
+  /** Emits the assignments that update all parameters. */
+  protected updateAll(
+    parameters: readonly Variable[],
+    gradients: readonly Tensor[],
+    rate: Tensor,
+    step: Tensor,
+  ): void {
+    parameters.forEach((parameter, i) => {
+      this.update(parameter, gradients[i]!, rate, step);
+    });
+  }
+
   /** Every state variable by name: `<parameter>.<optimiser>.<what>`, and `<optimiser>.step`. */
   state(): ReadonlyMap<string, Variable> {
     return this.variables;
   }
 
-  /** The state variable `what` of a parameter, zeros at first. */
-  protected slot(parameter: Variable, what: string): Variable {
+  /** The state variable `what` of a parameter, of its shape unless another is given, zeros at first. */
+  protected slot(parameter: Variable, what: string, shape: readonly number[] = parameter.shape): Variable {
     const owner = this.owners.get(parameter.name);
     if (owner && owner !== parameter) {
       throw new AnnealError(
@@ -69,7 +84,7 @@ export abstract class Optimizer {
       );
     }
     this.owners.set(parameter.name, parameter);
-    return this.stored(`${parameter.name}.${this.name}.${what}`, parameter.shape, parameter.size);
+    return this.stored(`${parameter.name}.${this.name}.${what}`, shape, sizeOf(shape));
   }
 
   private stored(name: string, shape: readonly number[], size: number): Variable {
@@ -103,9 +118,7 @@ export abstract class Optimizer {
     const { clipNorm } = this.shared;
     const limited = clipNorm === undefined ? undefined : clipByGlobalNorm(gradients, clipNorm);
     const used = limited?.clipped ?? gradients;
-    parameters.forEach((parameter, i) => {
-      this.update(parameter, used[i]!, rate, step);
-    });
+    this.updateAll(parameters, used, rate, step);
     counter.assign(step);
     // Without clipping the norm costs a pass over the gradients only if the program returns it.
     return { rate, gradNorm: limited?.norm ?? globalNorm(gradients) };
