@@ -1,10 +1,10 @@
 /**
  * Element types. `int64` exists only inside ONNX graphs, where an operator demands it:
- * indices are int32 everywhere a user can see them.
+ * indices are int32 everywhere a user can see them. `uint8` holds the bytes of quantised weights.
  */
-export type DType = 'float32' | 'float64' | 'float16' | 'int32' | 'int64' | 'bool';
+export type DType = 'float32' | 'float64' | 'float16' | 'int32' | 'int64' | 'bool' | 'uint8';
 
-/** Host storage of a tensor. float16 is raw bits in a Uint16Array, bool one byte an element. */
+/** Host storage of a tensor. float16 is raw bits in a Uint16Array; bool and uint8 take a byte an element. */
 export type TypedArray =
   | Float32Array<ArrayBufferLike>
   | Float64Array<ArrayBufferLike>
@@ -29,6 +29,7 @@ export const dtypes: Readonly<Record<DType, DTypeInfo>> = {
   int32: { bytes: 4, onnx: 6, short: 'i32', kind: 'int' },
   int64: { bytes: 8, onnx: 7, short: 'i64', kind: 'int' },
   bool: { bytes: 1, onnx: 9, short: 'bool', kind: 'bool' },
+  uint8: { bytes: 1, onnx: 2, short: 'u8', kind: 'int' },
 };
 
 export const isFloat = (dtype: DType): boolean => dtypes[dtype].kind === 'float';
@@ -52,13 +53,14 @@ export function allocate(dtype: DType, length: number): TypedArray {
     case 'int32':
       return new Int32Array(buffer, 0, length);
     case 'bool':
+    case 'uint8':
       return new Uint8Array(buffer, 0, length);
     case 'int64':
       throw new TypeError('int64 tensors exist only inside graphs; use int32');
   }
 }
 
-/** The dtype whose host storage `data` is, or undefined for arrays that no tensor uses. */
+/** The dtype whose host storage `data` is (bool for bytes), or undefined for arrays that no tensor uses. */
 export function dtypeOf(data: unknown): DType | undefined {
   if (data instanceof Float32Array) return 'float32';
   if (data instanceof Int32Array) return 'int32';

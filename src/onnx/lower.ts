@@ -125,7 +125,7 @@ export class LowerBuilder {
     return this.vectorOf([value], dtype, []);
   }
 
-  /** A constant of the given dtype (float32, float64, int32, int64 or bool). */
+  /** A constant of the given dtype (any but float16). */
   vectorOf(values: readonly number[], dtype: DType, dims: Shape = [values.length]): string {
     switch (dtype) {
       case 'int64':
@@ -135,6 +135,7 @@ export class LowerBuilder {
       case 'int32':
         return this.array(Int32Array.from(values), dtype, dims);
       case 'bool':
+      case 'uint8':
         return this.array(Uint8Array.from(values), dtype, dims);
       default:
         return this.array(Float32Array.from(values), 'float32', dims);
