@@ -62,7 +62,7 @@ function numbersIn(text: string): string[] {
   });
 }
 
-const valueOf = (written: string) => Number(written.replace(/−/g, '-').replace(/[,$\s]/g, ''));
+const parseNumber = (written: string) => Number(written.replace(/−/g, '-').replace(/[,$\s]/g, ''));
 
 /** What a solution in GSM8K's form ends with: the number after the last "####", else the last number of the text. */
 export function finalNumber(text: string): string | undefined {
@@ -80,7 +80,7 @@ export const sameNumber: Verify = (answer, reference) => {
   if (wanted === undefined) return { verdict: 'abstain' };
   const extracted = finalNumber(answer);
   if (extracted === undefined) return { verdict: 'incorrect' };
-  const [a, b] = [valueOf(extracted), valueOf(wanted)];
+  const [a, b] = [parseNumber(extracted), parseNumber(wanted)];
   const isSame = Math.abs(a - b) <= 1e-6 * Math.max(1, Math.abs(b));
   return { verdict: isSame ? 'correct' : 'incorrect', extracted: extracted.trim() };
 };
