@@ -1,0 +1,3 @@
+export * from './config.js';
+export * from './presets.js';
+export * from './transformer.js';

@@ -1,0 +1,178 @@
+import { AnnealError } from '../../core/errors.js';
+import { add } from '../../core/ops/elementwise.js';
+import { arange } from '../../core/ops/indexing.js';
+import { slice } from '../../core/ops/slice.js';
+import { broadcastTo, reshape } from '../../core/ops/view.js';
+import { Rng } from '../../core/random.js';
+import { formatShape, sameShape } from '../../core/shape.js';
+import type { Tensor } from '../../core/tensor.js';
+import { type MixingContext, mixers, type SequenceMixer } from '../../nn/attention.js';
+import type { CacheShape, KVCache } from '../../nn/cache.js';
+import { Embedding, type TokenEmbedding } from '../../nn/embedding.js';
+import { initialize } from '../../nn/init.js';
+import { Linear, type Projection } from '../../nn/linear.js';
+import { attentionMask } from '../../nn/mask.js';
+import { type FeedForward, mlps } from '../../nn/mlp.js';
+import { type Norm, norms } from '../../nn/norm.js';
+import { Rope } from '../../nn/rope.js';
+import { type LanguageModelConfig, type ResolvedConfig, resolveConfig } from './config.js';
+
+/** Options of a forward pass; B rows of T tokens. */
+export interface ForwardOptions {
+  /** int32 [B, T]: position of each token. Default: 0 … T-1, or behind what the cache holds. */
+  positions?: Tensor;
+  /** int32 [B, T]: number of the document that a token belongs to; attention stays inside it. */
+  documents?: Tensor;
+  /** int32 [B]: the first n positions of a row see each other both ways. */
+  prefix?: Tensor;
+  /** Added to the scores; broadcasts to [B, H, T, T]. */
+  mask?: Tensor;
+  /** False: every position sees every other. Default true. */
+  causal?: boolean;
+  /** Continues sequences: `lengths` int32 [B] tokens of each row are in the cache, whose variables are assigned. */
+  cache?: { cache: KVCache; lengths: Tensor };
+}
+
+/** Options of a new model. */
+export interface TransformerOptions {
+  /** Source of the starting values. Default: seed 0. */
+  rng?: Rng;
+  /** False leaves the weights zero and the gains 1, for a model that is loaded next. Default true. */
+  initialize?: boolean;
+}
+
+/** One layer: x + mixer(norm x), then x + mlp(norm x). */
+export class Layer {
+  readonly attentionNorm: Norm;
+  attention: SequenceMixer;
+  readonly mlpNorm: Norm;
+  mlp: FeedForward;
+
+  constructor(config: ResolvedConfig) {
+    const { dim, hidden, normEpsilon } = config;
+    this.attentionNorm = norms[config.norm](dim, normEpsilon);
+    this.attention = mixers[config.attention](config);
+    this.mlpNorm = norms[config.norm](dim, normEpsilon);
+    this.mlp = mlps[config.mlp](dim, hidden);
+  }
+
+  /** [B·T, dim] → [B·T, dim]. */
+  apply(x: Tensor, context: MixingContext): Tensor {
+    const mixed = add(x, this.attention.apply(this.attentionNorm.apply(x), context));
+    return add(mixed, this.mlp.apply(this.mlpNorm.apply(mixed)));
+  }
+}
+
+/**
+ * A decoder-only transformer of the Llama family, as its config describes it:
+ *
+ *     tokens int32 [B, T] → embedding (+ learned positions)       [B·T, dim]
+ *     each layer          → x + attention(norm x), x + mlp(norm x) [B·T, dim]
+ *     norm                → hidden                                 [B, T, dim]
+ *     head                → logits                                 [B, T, vocabulary]
+ *
+ * `hidden` and `logits` are separate because the logits of a wide vocabulary are the largest tensor by far:
+ * compute them only for the positions that are needed.
+ */
+export class Transformer {
+  readonly config: ResolvedConfig;
+  embedding: TokenEmbedding;
+  /** Learned positions [context, dim], where the config asks for them. */
+  readonly positions: Embedding | undefined;
+  readonly layers: Layer[];
+  readonly norm: Norm;
+  /** Absent where the head is tied to the embedding. */
+  head: Projection | undefined;
+  readonly #rope: Rope | undefined;
+
+  /** @throws AnnealError if the config is impossible (see `resolveConfig`). */
+  constructor(config: LanguageModelConfig, options: TransformerOptions = {}) {
+    const resolved = resolveConfig(config);
+    const { vocabulary, dim, layers, context, positions, headDim, ropeBase, ropeScaling } = resolved;
+    this.config = resolved;
+    this.embedding = new Embedding(vocabulary, dim);
+    this.positions = positions === 'learned' ? new Embedding(context, dim) : undefined;
+    this.layers = Array.from({ length: layers }, () => new Layer(resolved));
+    this.norm = norms[resolved.norm](dim, resolved.normEpsilon);
+    this.head = resolved.tied ? undefined : new Linear(dim, vocabulary);
+    this.#rope =
+      positions === 'rope' ? new Rope({ headDim, base: ropeBase, scaling: ropeScaling }) : undefined;
+    if (options.initialize !== false) initialize(this, { rng: options.rng ?? new Rng(0), layers });
+  }
+
+  /** Hidden states [B, T, dim] of int32 tokens [B, T], after the last norm. */
+  hidden(tokens: Tensor, options: ForwardOptions = {}): Tensor {
+    const [rows, length] = this.#check(tokens, options);
+    const { dim } = this.config;
+    const { cache, documents, prefix, mask, causal } = options;
+    const positions = options.positions ?? (cache && following(cache.lengths, length));
+    // No position may lie beyond this: the tables end there.
+    const limit = Math.max(this.config.context, cache?.cache.capacity ?? 0);
+    const rope = positions ? this.#rope?.at(positions, limit) : this.#rope?.upTo(length);
+    const context = { rows, length, rope, ...attentionMask(length, { causal, documents, prefix, mask }) };
+    let x = reshape(this.#embed(tokens, positions), [rows * length, dim]);
+    this.layers.forEach((layer, i) => {
+      const own = cache && { ...cache.cache.layers[i]!, lengths: cache.lengths };
+      x = layer.apply(x, { ...context, cache: own });
+    });
+    return reshape(this.norm.apply(x), [rows, length, dim]);
+  }
+
+  /** Logits [..., vocabulary] of hidden states [..., dim]. */
+  logits(hidden: Tensor): Tensor {
+    return this.head ? this.head.apply(hidden) : this.embedding.logits(hidden);
+  }
+
+  /** Logits [B, T, vocabulary] of int32 tokens [B, T]. */
+  forward(tokens: Tensor, options: ForwardOptions = {}): Tensor {
+    return this.logits(this.hidden(tokens, options));
+  }
+
+  /** What a KV cache for this model looks like, but for its rows and capacity. */
+  cacheShape(): CacheShape {
+    const { layers, kvHeads, headDim } = this.config;
+    return { layers, kvHeads, headDim };
+  }
+
+  #embed(tokens: Tensor, positions: Tensor | undefined): Tensor {
+    const x = this.embedding.apply(tokens);
+    if (!this.positions) return x;
+    const [, length] = tokens.shape as [number, number];
+    const learned = positions ? this.positions.apply(positions) : slice(this.positions.weight, [[0, length]]);
+    return add(x, learned);
+  }
+
+  #check(tokens: Tensor, options: ForwardOptions): [rows: number, length: number] {
+    if (tokens.dtype !== 'int32' || tokens.rank !== 2)
+      throw new AnnealError(`tokens must be int32 [B, T], not ${tokens.dtype}${formatShape(tokens.shape)}`);
+    const [rows, length] = tokens.shape as [number, number];
+    const { context, positions } = this.config;
+    if (positions === 'learned' && length > context) {
+      throw new AnnealError(
+        `${length} tokens in a row, but the model has learned ${context} positions; shorten the rows`,
+      );
+    }
+    if (options.positions && !sameShape(options.positions.shape, tokens.shape)) {
+      throw new AnnealError(
+        `positions must be int32${formatShape(tokens.shape)} like the tokens, not ${formatShape(options.positions.shape)}`,
+      );
+    }
+    const { cache, documents, prefix, mask, causal } = options;
+    if (!cache) return [rows, length];
+    if (documents || prefix || mask || causal === false) {
+      throw new AnnealError(
+        'a pass with a KV cache is causal; documents, prefix, mask and causal: false need one without',
+      );
+    }
+    if (cache.cache.rows !== rows) {
+      throw new AnnealError(`the KV cache has ${cache.cache.rows} rows, the tokens ${rows}`);
+    }
+    return [rows, length];
+  }
+}
+
+/** Positions int32 [B, T] of `length` tokens that follow `lengths` [B]. */
+function following(lengths: Tensor, length: number): Tensor {
+  const start = reshape(lengths, [-1, 1]);
+  return length === 1 ? start : add(start, broadcastTo(arange(length), [lengths.size, length]));
+}

@@ -1,0 +1,60 @@
+import { AnnealError } from '../core/errors.js';
+import { add } from '../core/ops/elementwise.js';
+import { matmul } from '../core/ops/matmul.js';
+import { formatShape } from '../core/shape.js';
+import type { Tensor } from '../core/tensor.js';
+import type { Variable } from '../core/variable.js';
+import { parameter } from './init.js';
+
+/**
+ * A map of the last axis, [..., inputs] → [..., outputs]. Layers hold projections rather than weights, so that a
+ * model is fine-tuned or quantised by replacing properties.
+ */
+export interface Projection {
+  readonly inputs: number;
+  readonly outputs: number;
+  apply(x: Tensor): Tensor;
+}
+
+/** Options of `Linear`. */
+export interface LinearOptions {
+  /** Adds a learned vector. Default false. */
+  bias?: boolean;
+  /** It writes into a residual stream, and so starts smaller in deeper models (see `initialize`). Default false. */
+  residual?: boolean;
+}
+
+/**
+ * y = x · weight + bias, with `weight` [inputs, outputs]: the layout in which the product of one row streams the
+ * weight contiguously. Zero until it is initialised or loaded.
+ */
+export class Linear implements Projection {
+  readonly weight: Variable;
+  readonly bias: Variable | undefined;
+  readonly residual: boolean;
+
+  constructor(
+    readonly inputs: number,
+    readonly outputs: number,
+    { bias = false, residual = false }: LinearOptions = {},
+  ) {
+    this.weight = parameter([inputs, outputs]);
+    this.bias = bias ? parameter([outputs]) : undefined;
+    this.residual = residual;
+  }
+
+  /** [..., inputs] → [..., outputs]. Throws AnnealError if the last axis of x is not `inputs`. */
+  apply(x: Tensor): Tensor {
+    checkInputs(this, x);
+    const y = matmul(x, this.weight);
+    return this.bias ? add(y, this.bias) : y;
+  }
+}
+
+/** @throws AnnealError if the last axis of x is not what the projection takes. */
+export function checkInputs({ inputs, outputs }: Projection, x: Tensor): void {
+  if (x.shape.at(-1) === inputs) return;
+  throw new AnnealError(
+    `a projection from ${inputs} to ${outputs} was given ${formatShape(x.shape)}; its last axis must be ${inputs}`,
+  );
+}
