@@ -20,12 +20,14 @@ export { constant, scalar, tensor } from './leaf.js';
 export { bandMask, causalMask, full, lowerTriangle, ones, upperTriangle, zeros } from './masks.js';
 export { type MatmulOptions, matmul } from './matmul.js';
 export * from './normalization.js';
+export { type PathOptions, pathAttention } from './path.js';
 export * from './pool.js';
 export * from './reduce.js';
 export * from './resize.js';
 export * from './rotary.js';
 export { flip, pad, type SliceRange, slice } from './slice.js';
 export { logSoftmax, logSumExp, softmax } from './softmax.js';
+export { type StickBreakingOptions, stickBreakingAttention } from './stick-breaking.js';
 export * from './triangular.js';
 export {
   broadcastTo,
