@@ -22,18 +22,18 @@ export interface SampledToken {
  *   5. top-k  6. top-p of what top-k left  7. min-p  8. one draw
  *
  * Among equal logits the smaller id counts as the more likely one, so top-k keeps exactly k tokens. Tokens more
- * than 40 nats (after temperature) below the most likely one are never drawn. Arithmetic is in float64.
+ * than 40 nats (after temperature) below the most likely one are never drawn. Weights are float64.
  * One sampler serves any number of sequences; its buffers are reused by every call.
  */
 export class Sampler {
   readonly #vocabulary: number;
-  readonly #adjusted: Float64Array;
+  readonly #adjusted: Float32Array;
   readonly #weights: Float64Array;
   readonly #filter: RankFilter;
 
   constructor(vocabulary: number) {
     this.#vocabulary = vocabulary;
-    this.#adjusted = new Float64Array(vocabulary);
+    this.#adjusted = new Float32Array(vocabulary);
     this.#weights = new Float64Array(vocabulary);
     this.#filter = new RankFilter(vocabulary);
   }
@@ -98,7 +98,7 @@ export class Sampler {
    */
   #prepare(logits: Float32Array, best: number, sum: number, state: SamplingState) {
     const { temperature, topK, topP, minP } = state.options;
-    let values: Float32Array | Float64Array = logits;
+    let values = logits;
     if (state.isAdjusted) {
       values = this.#adjusted;
       values.set(logits);
@@ -116,7 +116,7 @@ export class Sampler {
 
   /** Sets the weights of filtered tokens to 0; returns the sum of the others. */
   #restrict(
-    values: Float32Array | Float64Array,
+    values: Float32Array,
     max: number,
     scale: number,
     topK: number,

@@ -90,7 +90,7 @@ export class SamplingState {
   }
 
   /** Applies bias and penalties to `logits`, in place. */
-  adjust(logits: Float64Array): void {
+  adjust(logits: Float32Array): void {
     const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = this.options;
     for (const [token, bias] of logitBias) logits[token]! += bias;
     if (!this.#occurrences) return;

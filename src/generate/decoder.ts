@@ -1,0 +1,170 @@
+import { allocate } from '../core/dtype.js';
+import { int32 } from '../core/feeds.js';
+import { reshape } from '../core/ops/view.js';
+import { type Program, program } from '../core/program.js';
+import { Variable } from '../core/variable.js';
+import { KVCache } from '../nn/cache.js';
+import type { GenerativeModel } from './model.js';
+import { roundUp } from './shapes.js';
+
+/** Tokens a row in the first cache; more are made as sequences grow. */
+const firstCapacity = 256;
+
+/** A compiled pass over some rows, with the arrays that it is fed. */
+interface Pass {
+  run: Program<'tokens' | 'lengths', never>;
+  /** Its view of the cache. */
+  cache: KVCache;
+  feeds: { tokens: Int32Array; lengths: Int32Array };
+}
+
+/**
+ * The device side of generation: one KV cache with a row per slot, and the compiled passes that write into it.
+ * Passes of different sizes share the cache's memory: each has variables of its own, whose arrays are parts of
+ * the same buffers. Their results are written into variables too, so that nothing is allocated or copied per step.
+ * Calls must not overlap.
+ */
+export class Decoder {
+  readonly #model: GenerativeModel;
+  readonly #slots: number;
+  readonly #limit: number;
+  #cache: KVCache;
+  /** Decoding passes by their number of rows, with their logits. */
+  readonly #steps = new Map<number, Pass & { logits: Variable }>();
+  /** Prompt passes over one row of the cache, by length. */
+  readonly #pieces = new Map<number, Pass>();
+  /** Prompt passes over several rows of a cache of their own, by `rows x length`. They survive growth. */
+  readonly #groups = new Map<string, Pass>();
+
+  /** @param limit most tokens a row */
+  constructor(model: GenerativeModel, slots: number, limit: number) {
+    this.#model = model;
+    this.#slots = slots;
+    this.#limit = limit;
+    this.#cache = new KVCache(model.cacheShape(), slots, Math.min(limit, firstCapacity));
+  }
+
+  /** Tokens that a row has room for now. */
+  get capacity(): number {
+    return this.#cache.capacity;
+  }
+
+  get cacheBytes(): number {
+    return this.#cache.bytes;
+  }
+
+  /** Makes room for `tokens` in every row; `used[row]` of them are kept. Passes are compiled anew. */
+  reserve(tokens: number, used: ArrayLike<number>): void {
+    if (tokens <= this.capacity) return;
+    const next = new KVCache(this.#model.cacheShape(), this.#slots, roundUp(tokens, this.#limit));
+    for (let row = 0; row < used.length; row++) {
+      if (used[row]! > 0) next.copyRow(this.#cache, row, row, used[row]!);
+    }
+    this.#release(this.#steps, this.#pieces);
+    this.#cache = next;
+  }
+
+  /** Copies the first `length` tokens of one row to another. */
+  copyRow(from: number, to: number, length: number): void {
+    if (length > 0) this.#cache.copyRow(this.#cache, from, to, length);
+  }
+
+  /**
+   * One token for each of the first rows, rounded up to a power of two.
+   * `fill` writes `tokens` and `lengths` [rows]; the result is [rows, vocabulary], valid until the next call.
+   */
+  async step(
+    atLeast: number,
+    fill: (tokens: Int32Array, lengths: Int32Array) => void,
+  ): Promise<Float32Array> {
+    const rows = roundUp(atLeast, this.#slots);
+    const pass = this.#steps.get(rows) ?? this.#makeStep(rows);
+    fill(pass.feeds.tokens.fill(0), pass.feeds.lengths.fill(0));
+    await pass.run(pass.feeds);
+    return pass.logits.data as Float32Array;
+  }
+
+  /** Reads a piece of a prompt into a row, behind its first `start` tokens. */
+  async readPiece(row: number, piece: Int32Array, start: number): Promise<void> {
+    const pass = this.#pieces.get(piece.length) ?? this.#makePiece(piece.length);
+    this.#view(pass.cache, row);
+    pass.feeds.tokens.set(piece);
+    pass.feeds.lengths[0] = start;
+    await pass.run(pass.feeds);
+  }
+
+  /** Reads whole prompts, padded to `length`, into rows. */
+  async readGroup(prompts: readonly { row: number; tokens: Int32Array }[], length: number): Promise<void> {
+    const key = `${prompts.length}x${length}`;
+    const pass = this.#groups.get(key) ?? this.#makeGroup(key, prompts.length, length);
+    pass.feeds.tokens.fill(0);
+    for (const [i, { tokens }] of prompts.entries()) pass.feeds.tokens.set(tokens, i * length);
+    await pass.run(pass.feeds);
+    for (const [i, { row, tokens }] of prompts.entries()) {
+      this.#cache.copyRow(pass.cache, i, row, tokens.length);
+    }
+  }
+
+  /** Frees everything compiled. */
+  dispose(): void {
+    this.#release(this.#steps, this.#pieces, this.#groups);
+  }
+
+  #release(...maps: Map<unknown, Pass>[]): void {
+    for (const passes of maps) {
+      for (const pass of passes.values()) pass.run.dispose();
+      passes.clear();
+    }
+  }
+
+  #makeStep(rows: number): Pass & { logits: Variable } {
+    const { vocabulary } = this.#model.config;
+    const logits = new Variable(allocate('float32', rows * vocabulary), 'float32', [rows, vocabulary], {
+      name: 'logits',
+      trainable: false,
+    });
+    const cache = new KVCache(this.#cache.shape, rows, this.capacity);
+    this.#view(cache, 0);
+    const pass = { ...this.#makePass(cache, rows, 1, logits), logits };
+    this.#steps.set(rows, pass);
+    return pass;
+  }
+
+  #makePiece(length: number): Pass {
+    const pass = this.#makePass(new KVCache(this.#cache.shape, 1, this.capacity), 1, length);
+    this.#pieces.set(length, pass);
+    return pass;
+  }
+
+  #makeGroup(key: string, rows: number, length: number): Pass {
+    const pass = this.#makePass(new KVCache(this.#cache.shape, rows, length), rows, length);
+    this.#groups.set(key, pass);
+    return pass;
+  }
+
+  #makePass(cache: KVCache, rows: number, length: number, logits?: Variable): Pass {
+    const run = program(
+      { tokens: int32([rows, length]), lengths: int32([rows]) },
+      (inputs) => {
+        const hidden = this.#model.hidden(inputs.tokens, { cache: { cache, lengths: inputs.lengths } });
+        // A prompt's pass only fills the cache: what its last layer computes beyond keys and values is dropped.
+        logits?.assign(reshape(this.#model.logits(hidden), logits.shape));
+        return undefined;
+      },
+      { name: logits ? `decode ${rows}` : `prompt ${rows} x ${length}` },
+    );
+    const array = (n: number) => allocate('int32', n) as Int32Array;
+    return { run, cache, feeds: { tokens: array(rows * length), lengths: array(rows) } };
+  }
+
+  /** Points a cache at rows of the shared one, from `first` on. */
+  #view(view: KVCache, first: number): void {
+    const start = first * this.#cache.rowSize;
+    for (const [i, layer] of this.#cache.layers.entries()) {
+      for (const part of ['keys', 'values'] as const) {
+        const shared = layer[part].data;
+        view.layers[i]![part].data = shared.subarray(start, start + view.rows * view.rowSize);
+      }
+    }
+  }
+}

@@ -1,0 +1,324 @@
+import { AnnealError } from '../core/errors.js';
+import type { Tokenizer } from '../data/tokenizer.js';
+import { Decoder } from './decoder.js';
+import type { Generation } from './generation.js';
+import type { GenerativeModel } from './model.js';
+import type { Completion, GenerationRequest } from './request.js';
+import { Sampler } from './sampler.js';
+import { Sequence, type SequenceLimits } from './sequence.js';
+import { pieceLength, roundDown, roundUp } from './shapes.js';
+
+/** Options of a generator. */
+export interface GeneratorOptions {
+  /** Sequences that are decoded together; more wait. */
+  slots: number;
+  /** Most tokens of a prompt and its completion. Default and upper limit: the model's context. */
+  capacity?: number;
+  /** For text and stop strings. Without it, generations have tokens only. */
+  tokenizer?: Tokenizer;
+  /**
+   * Most tokens of prompts that are read between two decoding steps: larger reads prompts faster, smaller
+   * keeps running streams smoother. A power of two. Default 256.
+   */
+  chunk?: number;
+}
+
+/** Counts since the generator was made, and its state now. */
+export interface GeneratorStats {
+  slots: number;
+  /** Sequences that have a slot. */
+  active: number;
+  /** Sequences that wait for one. */
+  waiting: number;
+  /** Tokens that a slot has room for now. */
+  capacity: number;
+  cacheBytes: number;
+  requests: number;
+  finished: number;
+  /** Prompt tokens that were computed; those of forked prompts count once. */
+  promptTokens: number;
+  generatedTokens: number;
+  /** Decoding steps. */
+  steps: number;
+}
+
+function checkOptions({ slots, capacity, chunk = 256 }: GeneratorOptions): void {
+  const check = (name: string, n: number, least: number) => {
+    if (!Number.isInteger(n) || n < least)
+      throw new AnnealError(`Generator: ${name} is ${n}; it must be a whole number from ${least}`);
+  };
+  check('slots', slots, 1);
+  check('chunk', chunk, 1);
+  if (capacity !== undefined) check('capacity', capacity, 2);
+  if (roundDown(chunk) !== chunk) {
+    throw new AnnealError(
+      `Generator: chunk is ${chunk}; it must be a power of two, such as ${roundDown(chunk)}`,
+    );
+  }
+}
+
+/**
+ * Generates many sequences at once with continuous batching: after every token, finished sequences leave their
+ * slot and waiting ones take it. Prompts are read in pieces between the decoding steps, at most `chunk` tokens at a
+ * time, so that running streams never wait for a long prompt. Equal prompts are read once.
+ *
+ * A sequence's random numbers depend on its seed and position alone; its logits do not depend on what else is in
+ * the batch but for rounding, which may differ with the number of rows that are computed together.
+ *
+ * The model's weights may be changed between generations, not during one.
+ */
+export class Generator {
+  readonly #limits: SequenceLimits;
+  readonly #chunk: number;
+  readonly #decoder: Decoder;
+  readonly #sampler: Sampler;
+  readonly #rows: (Sequence | undefined)[];
+  #waiting: Sequence[] = [];
+  /** Cancelled sequences that still hold a row. */
+  readonly #leaving = new Set<Sequence>();
+  #loop: Promise<void> | undefined;
+  #isClosed = false;
+  readonly #counts = { requests: 0, finished: 0, promptTokens: 0, generatedTokens: 0, steps: 0 };
+
+  /** @throws AnnealError on an option out of range. */
+  constructor(model: GenerativeModel, options: GeneratorOptions) {
+    checkOptions(options);
+    const { vocabulary, context: trained } = model.config;
+    const context = Math.min(options.capacity ?? trained, trained);
+    this.#limits = { vocabulary, context, tokenizer: options.tokenizer };
+    this.#chunk = Math.min(options.chunk ?? 256, roundDown(context));
+    this.#decoder = new Decoder(model, options.slots, context);
+    this.#sampler = new Sampler(vocabulary);
+    this.#rows = Array.from({ length: options.slots }, () => undefined);
+  }
+
+  /** Most tokens of a prompt and its completion. */
+  get context(): number {
+    return this.#limits.context;
+  }
+
+  /**
+   * Puts a sequence into the queue. It starts by itself; the iterator and `result` only look on.
+   * @throws AnnealError if the request is impossible or the generator closed.
+   */
+  submit(request: GenerationRequest): Generation {
+    if (this.#isClosed) throw new AnnealError('the generator is closed; make a new one');
+    const sequence = new Sequence(request, this.#limits, (one) => this.#cancel(one));
+    this.#counts.requests++;
+    this.#waiting.push(sequence);
+    const { signal } = request;
+    if (signal) {
+      const abort = () => sequence.stream.cancel();
+      const forget = () => signal.removeEventListener('abort', abort);
+      if (signal.aborted) abort();
+      else signal.addEventListener('abort', abort, { once: true });
+      sequence.stream.result.then(forget, forget);
+    }
+    this.#start();
+    return sequence.stream;
+  }
+
+  /**
+   * Generates all and returns them in order.
+   * @throws AnnealError as `submit`, before anything starts; the first failure of the model.
+   */
+  async generate(requests: readonly GenerationRequest[]): Promise<Completion[]> {
+    const generations: Generation[] = [];
+    try {
+      for (const request of requests) generations.push(this.submit(request));
+      return await Promise.all(generations.map((one) => one.result));
+    } catch (error) {
+      for (const one of generations) one.cancel();
+      throw error;
+    }
+  }
+
+  stats(): GeneratorStats {
+    return {
+      slots: this.#rows.length,
+      active: this.#rows.filter((one) => one !== undefined).length,
+      waiting: this.#waiting.length,
+      capacity: this.#decoder.capacity,
+      cacheBytes: this.#decoder.cacheBytes,
+      ...this.#counts,
+    };
+  }
+
+  /**
+   * Takes no more requests, and resolves when those that it has are finished and everything is freed.
+   * @param options `cancel: true` ends them at once
+   */
+  async close(options: { cancel?: boolean } = {}): Promise<void> {
+    this.#isClosed = true;
+    if (options.cancel) {
+      for (const sequence of [...this.#waiting, ...this.#active()]) sequence.stream.cancel();
+    }
+    await this.#loop;
+    this.#decoder.dispose();
+  }
+
+  #active(): Sequence[] {
+    return this.#rows.filter((one) => one !== undefined);
+  }
+
+  #cancel(sequence: Sequence): void {
+    sequence.cancel();
+    this.#counts.finished++;
+    // The row may be in use by the run under way; the loop frees it.
+    if (sequence.row >= 0) this.#leaving.add(sequence);
+    else this.#waiting = this.#waiting.filter((one) => one !== sequence);
+  }
+
+  #start(): void {
+    // Behind the current task, so that requests that come together start together.
+    this.#loop ??= Promise.resolve()
+      .then(() => this.#run())
+      .finally(() => {
+        this.#loop = undefined;
+        if (this.#waiting.length > 0) this.#start();
+      });
+  }
+
+  async #run(): Promise<void> {
+    while (this.#waiting.length > 0 || this.#rows.some((one) => one !== undefined)) {
+      this.#freeRows();
+      try {
+        this.#admit();
+        await this.#readPrompts();
+        await this.#decode();
+      } catch (error) {
+        // The run failed, not a sequence: none of those in it can go on.
+        for (const sequence of this.#active()) this.#leave(sequence, error);
+      }
+    }
+  }
+
+  #leave(sequence: Sequence, error?: unknown): void {
+    if (error !== undefined) sequence.stream.fail(error);
+    if (!this.#leaving.delete(sequence)) this.#counts.finished++;
+    this.#rows[sequence.row] = undefined;
+    sequence.row = -1;
+  }
+
+  #freeRows(): void {
+    for (const sequence of [...this.#leaving]) this.#leave(sequence);
+  }
+
+  /** Gives free rows, lowest first, to those that have waited longest. */
+  #admit(): void {
+    let taken = 0;
+    for (let row = 0; row < this.#rows.length && taken < this.#waiting.length; row++) {
+      if (this.#rows[row]) continue;
+      const sequence = this.#waiting[taken++]!;
+      sequence.row = row;
+      this.#rows[row] = sequence;
+    }
+    if (taken > 0) this.#waiting = this.#waiting.slice(taken);
+    const longest = Math.max(0, ...this.#active().map((one) => one.promptLength));
+    this.#reserve(longest);
+  }
+
+  #reserve(tokens: number): void {
+    this.#decoder.reserve(
+      tokens,
+      this.#rows.map((one) => one?.cached ?? 0),
+    );
+  }
+
+  /** Reads at most one chunk of prompts. */
+  async #readPrompts(): Promise<void> {
+    const unread = this.#fork(this.#active().filter((one) => one.unread > 0));
+    const first = unread[0];
+    if (!first) return;
+    const length = pieceLength(first.unread, this.#chunk);
+    // Prompts that need one pass of the same length go together, as many as a chunk holds.
+    const isWhole = (one: Sequence) => one.cached === 0 && one.unread <= length;
+    const alike = unread.filter((one) => isWhole(one) && pieceLength(one.unread, this.#chunk) === length);
+    const count = isWhole(first) ? roundDown(Math.max(1, Math.min(alike.length, this.#chunk / length))) : 1;
+    if (count === 1) return this.#readPiece(first, length);
+    const group = alike.slice(0, count);
+    await this.#decoder.readGroup(
+      group.map((one) => ({ row: one.row, tokens: one.promptTokens(0, one.unread) })),
+      length,
+    );
+    for (const one of group) this.#noteRead(one, one.unread);
+  }
+
+  /** Copies prompts that another row has read already; of equal ones among the rest, only the first is left. */
+  #fork(unread: readonly Sequence[]): Sequence[] {
+    if (unread.length === 0) return [];
+    const sources = new Map<string, Sequence>();
+    for (const one of this.#active()) if (one.unread === 0) sources.set(one.promptKey, one);
+    const first = new Map<string, Sequence>();
+    for (const one of unread) {
+      const source = sources.get(one.promptKey);
+      if (source) {
+        one.cached = one.promptLength - 1;
+        this.#decoder.copyRow(source.row, one.row, one.cached);
+      } else if (!first.has(one.promptKey) || one.cached > 0) first.set(one.promptKey, one);
+    }
+    return [...first.values()];
+  }
+
+  async #readPiece(sequence: Sequence, length: number): Promise<void> {
+    // A padded piece must end within the row: near its end, some tokens are read a second time.
+    const start = Math.min(sequence.cached, this.#decoder.capacity - length);
+    const end = Math.min(start + length, sequence.promptLength - 1);
+    const piece = new Int32Array(length);
+    piece.set(sequence.promptTokens(start, end));
+    await this.#decoder.readPiece(sequence.row, piece, start);
+    this.#noteRead(sequence, end - sequence.cached);
+  }
+
+  #noteRead(sequence: Sequence, tokens: number): void {
+    sequence.cached += tokens;
+    this.#counts.promptTokens += tokens;
+  }
+
+  /** One token for every sequence whose prompt has been read. */
+  async #decode(): Promise<void> {
+    const ready = () => this.#active().filter((one) => one.unread === 0);
+    if (ready().length === 0) return;
+    this.#compact();
+    const decoded = ready();
+    this.#reserve(1 + Math.max(...this.#active().map((one) => one.cached)));
+    const logits = await this.#decoder.step(
+      1 + Math.max(...decoded.map((one) => one.row)),
+      (tokens, lengths) => {
+        // Rows that only happen to be in the batch write behind what they have, where it is overwritten later.
+        for (const one of this.#active()) if (one.row < lengths.length) lengths[one.row] = one.cached;
+        for (const one of decoded) tokens[one.row] = one.last;
+      },
+    );
+    this.#counts.steps++;
+    const { vocabulary } = this.#limits;
+    for (const one of decoded) {
+      one.cached++;
+      if (one.stream.isDone) continue;
+      const row = logits.subarray(one.row * vocabulary, (one.row + 1) * vocabulary);
+      try {
+        const hasEnded = one.advance(this.#sampler, row);
+        this.#counts.generatedTokens++;
+        if (hasEnded) this.#leave(one);
+      } catch (error) {
+        this.#leave(one, error);
+      }
+    }
+  }
+
+  /** Moves sequences into lower rows where fewer rows then have to be computed. */
+  #compact(): void {
+    const slots = this.#rows.length;
+    const active = this.#active();
+    const wanted = roundUp(active.length, slots);
+    for (let from = slots - 1; from >= wanted; from--) {
+      const sequence = this.#rows[from];
+      if (!sequence) continue;
+      const to = this.#rows.indexOf(undefined);
+      this.#decoder.copyRow(from, to, sequence.cached);
+      this.#rows[to] = sequence;
+      this.#rows[from] = undefined;
+      sequence.row = to;
+    }
+  }
+}
