@@ -3,11 +3,6 @@ export { type ElementType, toBfloat16, toFloat32 } from './element-types.js';
 export { dequantize, type GgmlType } from './ggml.js';
 export { GgufFile, type GgufTensor, openGguf } from './gguf.js';
 export { SafetensorsFile, type StoredTensor, type TensorReader } from './safetensors.js';
-export {
-  entryOf,
-  openSafetensors,
-  openSafetensorsFile,
-  type TensorEntry,
-  writeSafetensors,
-} from './safetensors-files.js';
+export { openSafetensors, openSafetensorsFile, writeSafetensors } from './safetensors-files.js';
 export { type ByteSource, memorySource } from './source.js';
+export { entryOf, type TensorEntry } from './tensor-entry.js';

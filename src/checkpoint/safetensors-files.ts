@@ -1,30 +1,18 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { TypedArray } from '../core/dtype.js';
 import { AnnealError } from '../core/errors.js';
 import { sizeOf } from '../core/shape.js';
-import type { Variable } from '../core/variable.js';
 import { type ByteSink, writeAtomically } from './atomic.js';
-import { type ElementType, elementBytes, storedAs } from './element-types.js';
+import { elementBytes } from './element-types.js';
 import { fileError, fileSource } from './file-source.js';
 import { SafetensorsFile, type StoredTensor, type TensorReader } from './safetensors.js';
+import type { TensorEntry } from './tensor-entry.js';
 
-/** A tensor to be written. A function makes its data when its turn comes, so that no second copy of a model piles up. */
-export interface TensorEntry {
-  type: ElementType;
-  shape: readonly number[];
-  data: TypedArray | BigInt64Array | (() => TypedArray | BigInt64Array);
-}
-
-/** The entry of a variable's current value. */
-export function entryOf(variable: Variable): TensorEntry {
-  const { dtype, shape } = variable;
-  if (dtype === 'int64') throw new AnnealError(`${variable.name} is int64; variables are not`);
-  return { type: storedAs[dtype], shape, data: () => variable.data };
-}
+export { entryOf, type TensorEntry } from './tensor-entry.js';
 
 function headerOf(tensors: readonly [string, TensorEntry][], metadata: Readonly<Record<string, string>>) {
-  const header: Record<string, unknown> = {};
+  // No prototype: a tensor may be called "__proto__".
+  const header: Record<string, unknown> = Object.create(null);
   if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
   let at = 0;
   for (const [name, { type, shape }] of tensors) {

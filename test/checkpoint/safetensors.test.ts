@@ -6,13 +6,12 @@ import { describe, expect, it } from 'vitest';
 import { type ElementType, elementBytes, toBfloat16 } from '../../src/checkpoint/element-types.js';
 import { SafetensorsFile } from '../../src/checkpoint/safetensors.js';
 import {
-  entryOf,
   openSafetensors,
   openSafetensorsFile,
-  type TensorEntry,
   writeSafetensors,
 } from '../../src/checkpoint/safetensors-files.js';
 import { memorySource } from '../../src/checkpoint/source.js';
+import { entryOf, type TensorEntry } from '../../src/checkpoint/tensor-entry.js';
 import { AnnealError } from '../../src/core/errors.js';
 import { toFloat16 } from '../../src/core/float16.js';
 import { variable } from '../../src/core/variable.js';

@@ -1,0 +1,133 @@
+import type { TensorReader } from '../../checkpoint/safetensors.js';
+import { entryOf, type TensorEntry } from '../../checkpoint/tensor-entry.js';
+import { allocate } from '../../core/dtype.js';
+import { AnnealError } from '../../core/errors.js';
+import { formatShape, sameShape } from '../../core/shape.js';
+import type { Variable } from '../../core/variable.js';
+import { parametersOf } from '../../nn/module.js';
+import type { ResolvedConfig } from './config.js';
+import type { Transformer } from './transformer.js';
+import { fileRow, type Naming, type Placement, placementOf } from './weight-names.js';
+
+/** Rows and columns that fit into the cache together: a plain transposition would miss it on every element. */
+const tile = 32;
+
+/** [rows, columns] → [columns, rows], row `rowOf(r)` of the source taken as row r. */
+export function transposeInto(
+  source: Float32Array,
+  target: Float32Array,
+  rows: number,
+  columns: number,
+  rowOf: (r: number) => number = (r) => r,
+): void {
+  for (let r0 = 0; r0 < rows; r0 += tile) {
+    const r1 = Math.min(r0 + tile, rows);
+    const starts = Array.from({ length: r1 - r0 }, (_, r) => rowOf(r0 + r) * columns);
+    for (let c0 = 0; c0 < columns; c0 += tile) {
+      const c1 = Math.min(c0 + tile, columns);
+      for (let c = c0; c < c1; c++) {
+        for (let r = r0; r < r1; r++) target[c * rows + r] = source[starts[r - r0]! + c]!;
+      }
+    }
+  }
+}
+
+/** Names at most a few of many. */
+function listed(names: readonly string[]): string {
+  const shown = names.slice(0, 3).map((name) => `"${name}"`);
+  return shown.join(', ') + (names.length > 3 ? ` and ${names.length - 3} more` : '');
+}
+
+/** Parameters of a model with the places of a file that hold them. */
+export interface PlacedParameter {
+  name: string;
+  variable: Variable;
+  placement: Placement;
+}
+
+/** Tensors that files carry besides the parameters: tables that are computed, and copies of a tied head. */
+const isSuperfluous = (name: string, config: ResolvedConfig) =>
+  /rotary_emb\.inv_freq$|^rope_freqs\.weight$/.test(name) ||
+  (config.tied && (name === 'lm_head.weight' || name === 'output.weight'));
+
+/**
+ * Matches the parameters of a model with the tensors of a file.
+ * @throws AnnealError that names the tensors that are missing, extra, or of another shape; nothing is loaded then.
+ */
+export function placeParameters(
+  model: Transformer,
+  reader: TensorReader,
+  naming: Naming,
+  isInterleaved = false,
+): PlacedParameter[] {
+  const placed: PlacedParameter[] = [];
+  const missing: string[] = [];
+  const used = new Set<string>();
+  for (const [name, variable] of parametersOf(model)) {
+    const placement = placementOf(name, naming, model.config, isInterleaved) ?? {
+      source: name,
+      transposed: false,
+    };
+    used.add(placement.source);
+    const found = reader.tensors.get(placement.source);
+    if (!found) {
+      missing.push(placement.source);
+      continue;
+    }
+    const expected = placement.transposed ? [...variable.shape].reverse() : variable.shape;
+    if (!sameShape(found.shape, expected)) {
+      throw new AnnealError(
+        `${reader.name}: tensor "${placement.source}" is ${formatShape(found.shape)}, but the model's config makes it ${formatShape(expected)}`,
+      );
+    }
+    placed.push({ name, variable, placement });
+  }
+  if (missing.length > 0) throw new AnnealError(`${reader.name} lacks ${listed(missing)}`);
+  const extra = [...reader.tensors.keys()].filter((n) => !used.has(n) && !isSuperfluous(n, model.config));
+  if (extra.length > 0) {
+    throw new AnnealError(
+      `${reader.name} has tensors that the model's config has no place for: ${listed(extra)}`,
+    );
+  }
+  return placed;
+}
+
+/** Reads one parameter in float32. */
+export async function loadParameter(
+  reader: TensorReader,
+  { variable, placement }: PlacedParameter,
+): Promise<void> {
+  const values = await reader.readFloat32(placement.source);
+  const target = variable.data as Float32Array;
+  const rows = placement.transposed ? variable.shape.at(-1)! : variable.shape[0]!;
+  const rowOf = (r: number) => fileRow(r, rows, placement.interleavedHeads);
+  if (placement.transposed) transposeInto(values, target, rows, variable.shape[0]!, rowOf);
+  else if (placement.interleavedHeads === undefined) target.set(values);
+  else for (let r = 0; r < rows; r++) target[r] = values[rowOf(r)]!;
+}
+
+/**
+ * The tensors of a model under Hugging Face's names. Each transposed copy is made when it is written and can be
+ * dropped right after.
+ */
+export function weightEntries(model: Transformer): Map<string, TensorEntry> {
+  const entries = new Map<string, TensorEntry>();
+  for (const [name, variable] of parametersOf(model)) {
+    const { source, transposed } = placementOf(name, 'huggingFace', model.config) ?? {
+      source: name,
+      transposed: false,
+    };
+    if (!transposed || variable.dtype !== 'float32') {
+      entries.set(source, entryOf(variable));
+      continue;
+    }
+    const [inputs, outputs] = variable.shape as [number, number];
+    const data = () => {
+      const turned = allocate('float32', variable.size) as Float32Array;
+      transposeInto(variable.data as Float32Array, turned, inputs, outputs);
+      return turned;
+    };
+    entries.set(source, { type: 'F32', shape: [outputs, inputs], data });
+  }
+  return entries;
+}
