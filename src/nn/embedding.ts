@@ -1,8 +1,8 @@
 import { gather } from '../core/ops/indexing.js';
-import { matmul } from '../core/ops/matmul.js';
 import type { Tensor } from '../core/tensor.js';
 import type { Variable } from '../core/variable.js';
 import { parameter } from './init.js';
+import { timesTransposed } from './output-major.js';
 
 /** A table of vectors that also serves as a tied output head. */
 export interface TokenEmbedding {
@@ -31,6 +31,6 @@ export class Embedding implements TokenEmbedding {
   }
 
   logits(x: Tensor): Tensor {
-    return matmul(x, this.weight, { transposeB: true });
+    return timesTransposed(x, this.weight);
   }
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Feed, int32, program, Rng, type Tensor } from '../../src/index.js';
+import { int32, program, Rng } from '../../src/index.js';
 import { type LanguageModelConfig, Transformer } from '../../src/models/lm/index.js';
 import { initialize, KVCache } from '../../src/nn/index.js';
 
