@@ -2,10 +2,14 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
+import { writeFileAtomically } from '../checkpoint/atomic.js';
 import { AnnealError } from '../core/errors.js';
+import type { Json } from '../data/batch-source.js';
+import { lockDirectory } from '../train/lock.js';
 import { configLines, derivedLines } from './format.js';
 import { differences, flattened, resolveConfig } from './overrides.js';
-import type { Quantity, Recipe, RunOutcome } from './recipe.js';
+import type { OutputStream, Quantity, Recipe, RunOutcome } from './recipe.js';
+import { settingsOf } from './settings.js';
 
 /** How a recipe is started. */
 export interface LaunchOptions {
@@ -20,10 +24,8 @@ export interface LaunchOptions {
   /** Stops before anything is written. */
   dryRun?: boolean;
   tensorboard?: boolean;
-  /** Receives text for people; nothing is printed without it. */
-  print?: (text: string) => void;
-  /** Width of a line. Default 100. */
-  columns?: number;
+  /** Receives text for people; nothing is shown without it. */
+  stream?: OutputStream;
   /** Ends the run early; it saves and can be continued. */
   signal?: AbortSignal;
 }
@@ -44,8 +46,10 @@ export interface Launched {
  */
 export function defaultDirectory(recipe: Recipe<unknown, unknown>, config: unknown): string {
   const name = recipe.name.replaceAll('/', '-');
-  const defaults = recipe.config.safeParse({});
-  if (defaults.success && differences(defaults.data, config).length === 0) return path.join('runs', name);
+  const changed = settingsOf(recipe.config, recipe.defaults).some(
+    (setting) => JSON.stringify(flattened(config).get(setting.path)) !== JSON.stringify(setting.default),
+  );
+  if (!changed) return path.join('runs', name);
   const settings = JSON.stringify([...flattened(config)].sort(([a], [b]) => (a < b ? -1 : 1)));
   return path.join('runs', `${name}-${createHash('sha256').update(settings).digest('hex').slice(0, 6)}`);
 }
@@ -85,13 +89,26 @@ function checkDirectory(directory: string, recipe: string, config: unknown): voi
   );
 }
 
-/** Deletes a run, and only a run. */
-function clearDirectory(directory: string): void {
-  if (!existsSync(directory)) return;
-  if (readdirSync(directory).length > 0 && !existsSync(path.join(directory, 'config.json'))) {
+/** Deletes a run, and only a run that no other process is writing. */
+async function clearDirectory(directory: string): Promise<void> {
+  const names = existsSync(directory) ? readdirSync(directory) : [];
+  if (names.length === 0) return;
+  if (!names.includes('config.json')) {
     throw new AnnealError(`${directory} is no run directory (it has no config.json); it is not deleted`);
   }
-  rmSync(directory, { recursive: true });
+  const unlock = await lockDirectory(directory);
+  for (const name of names)
+    if (name !== 'lock') rmSync(path.join(directory, name), { recursive: true, force: true });
+  await unlock();
+}
+
+/** Puts config and derived numbers down before the run begins, for whoever looks into the directory. */
+async function describeRun(directory: string, record: Json, derived: readonly Quantity[]): Promise<void> {
+  await mkdir(directory, { recursive: true });
+  const write = (name: string, value: unknown) =>
+    writeFileAtomically(path.join(directory, name), `${JSON.stringify(value, undefined, 2)}\n`);
+  if (!existsSync(path.join(directory, 'config.json'))) await write('config.json', record);
+  if (!existsSync(path.join(directory, 'derived.json'))) await write('derived.json', derived);
 }
 
 /**
@@ -104,7 +121,9 @@ export async function launch(
   recipe: Recipe<unknown, unknown>,
   options: LaunchOptions = {},
 ): Promise<Launched> {
-  const { columns = 100, print = () => {}, tensorboard = false } = options;
+  const { stream, tensorboard = false } = options;
+  const print = (text: string) => void stream?.write(`${text}\n`);
+  const columns = Math.min(stream?.columns ?? 100, 110);
   const config = resolveConfig(recipe, options.overrides, options.file);
   const directory = options.directory ?? defaultDirectory(recipe, config);
   if (!options.restart) checkDirectory(directory, recipe.name, config);
@@ -114,20 +133,23 @@ export async function launch(
   print(`${recipe.name}: ${recipe.summary}`);
   print(configLines(config, columns).join('\n'));
   if (derived.length > 0) print(derivedLines(derived, columns).join('\n'));
-  if (options.dryRun) return launched;
   print(`  in ${directory}\n`);
-  if (options.restart) clearDirectory(directory);
-  await mkdir(directory, { recursive: true });
-  const outcome = await recipe.run({
+  if (options.dryRun) return launched;
+  if (options.restart) await clearDirectory(directory);
+  const record = JSON.parse(JSON.stringify({ recipe: recipe.name, config })) as Json;
+  await describeRun(directory, record, derived);
+  const signal = options.signal ?? new AbortController().signal;
+  const context = {
     config,
     prepared,
     derived,
     recipe: recipe.name,
     directory,
+    record,
     print,
-    quiet: options.print === undefined,
+    stream,
     tensorboard,
-    signal: options.signal ?? new AbortController().signal,
-  });
-  return { ...launched, outcome };
+    signal,
+  };
+  return { ...launched, outcome: await recipe.run(context) };
 }

@@ -93,13 +93,15 @@ function brokenConfig(recipe: string, schema: z.ZodType, error: z.ZodError): Ann
  *   a wrong type, a missing setting, settings that contradict each other.
  */
 export function resolveConfig<Config>(
-  recipe: { name: string; config: z.ZodType<Config> },
+  recipe: { name: string; config: z.ZodType<Config>; defaults?: Readonly<Record<string, unknown>> },
   overrides: readonly string[] = [],
   file: unknown = {},
 ): Config {
   const tree: Tree = {};
   if (!isObject(file)) throw new AnnealError(`the config file must hold a JSON object, not ${show(file)}`);
-  for (const [key, value] of Object.entries(file)) place(recipe.name, recipe.config, key, [value], tree);
+  for (const source of [recipe.defaults ?? {}, file]) {
+    for (const [key, value] of Object.entries(source)) place(recipe.name, recipe.config, key, [value], tree);
+  }
   for (const override of overrides) {
     const at = override.indexOf('=');
     if (at < 1) {

@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import { AnnealError } from '../core/errors.js';
+import type { Json } from '../data/batch-source.js';
 import { section } from './settings.js';
 
 export { section };
@@ -25,6 +26,14 @@ export interface RunOutcome {
   summary: Readonly<Record<string, number | string>>;
 }
 
+/** Where text for people goes. */
+export interface OutputStream {
+  write(text: string): unknown;
+  /** Lines may be renewed. */
+  isTTY: boolean;
+  columns: number;
+}
+
 /** What a recipe's `run` receives. */
 export interface RunContext<Config, Prepared> {
   /** The resolved config. */
@@ -35,12 +44,14 @@ export interface RunContext<Config, Prepared> {
   derived: readonly Quantity[];
   /** Name of the recipe. */
   recipe: string;
-  /** The run directory; it exists. A run that is in it already must be continued. */
+  /** The run directory. A run that is in it already must be continued. */
   directory: string;
-  /** Writes text for a person, a line or more. Goes nowhere with `--json`. */
+  /** What its config.json must hold: `{ recipe, config }`. */
+  record: Json;
+  /** Writes text for a person, a line or more. Goes nowhere if nobody is to see it (`--json`). */
   print(text: string): void;
-  /** Nothing but JSON may be written to standard output: no progress line, no curves. */
-  quiet: boolean;
+  /** Where progress is shown; undefined if nobody is to see it. */
+  stream: OutputStream | undefined;
   /** Write TensorBoard event files, too. */
   tensorboard: boolean;
   /** Aborted by Ctrl-C: save and return `stopped`. */
@@ -55,6 +66,8 @@ export interface Recipe<Config = unknown, Prepared = unknown> {
   summary: string;
   /** Strict object of settings, each with a description and, unless it must be given, a default. */
   config: z.ZodType<Config>;
+  /** Values in place of the schema's defaults, as a config file would give them. */
+  defaults?: Readonly<Record<string, unknown>>;
   /** Reads what the derived numbers depend on, e.g. the corpus and its tokenizer. Nothing is written yet. */
   prepare(config: Config): Prepared | Promise<Prepared>;
   /** Numbers that follow from the config: parameters, tokens per step, FLOPs, memory, estimated time. */

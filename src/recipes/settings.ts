@@ -93,12 +93,16 @@ export function describeType(schema: z.ZodType): string {
   return typeText(z.toJSONSchema(unwrapped(schema), { unrepresentable: 'any' }) as JsonSchema);
 }
 
-/** All single settings of a config by dotted path, in the order of their declaration. */
-export function settingsOf(schema: z.ZodType, prefix = ''): Setting[] {
+/**
+ * All single settings of a config by dotted path, in the order of their declaration.
+ * @param defaults values in place of the schema's own defaults
+ */
+export function settingsOf(schema: z.ZodType, defaults: unknown = {}, prefix = ''): Setting[] {
   return Object.entries(membersOf(schema) ?? {}).flatMap(([key, member]) => {
     const path = prefix + key;
-    if (membersOf(member)) return settingsOf(member, `${path}.`);
-    const known = member.safeParse(undefined);
+    const own = (defaults as Record<string, unknown> | undefined)?.[key];
+    if (membersOf(member)) return settingsOf(member, own, `${path}.`);
+    const known = member.safeParse(own);
     return [
       {
         path,

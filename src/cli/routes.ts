@@ -1,0 +1,189 @@
+import { buildCommand, buildRouteMap } from '@stricli/core';
+import { numberBetween, text, wholeNumber } from './arguments.js';
+
+// Functions are loaded when their command runs: `anneal --help` reads this file and nothing of the library.
+
+const json = { kind: 'boolean', brief: 'Print JSON and nothing else', optional: true } as const;
+
+const run = buildCommand({
+  loader: async () => (await import('./commands/run.js')).run,
+  parameters: {
+    positional: {
+      kind: 'array',
+      minimum: 1,
+      parameter: { brief: 'A recipe, then its settings as key=value', parse: String, placeholder: 'recipe' },
+    },
+    flags: {
+      dir: {
+        kind: 'parsed',
+        parse: text,
+        optional: true,
+        brief: 'Run directory (default: runs/RECIPE, with a suffix that depends on the settings)',
+      },
+      config: {
+        kind: 'parsed',
+        parse: text,
+        optional: true,
+        brief: 'JSON file with settings; key=value goes over it',
+      },
+      restart: {
+        kind: 'boolean',
+        brief: 'Delete what the run directory holds and start over',
+        optional: true,
+      },
+      dryRun: {
+        kind: 'boolean',
+        brief: 'Print the config and the derived numbers, then exit',
+        optional: true,
+      },
+      tensorboard: { kind: 'boolean', brief: 'Also write TensorBoard event files', optional: true },
+      json,
+    },
+  },
+  docs: {
+    brief: 'Run a recipe, or continue it',
+    fullDescription: [
+      'Runs a recipe: prints the resolved config and the derived numbers, then trains in a run directory.',
+      'Ctrl-C saves and exits; the same command continues where it stopped, bit for bit.',
+      '',
+      '  anneal run moby-dick',
+      '  anneal run lm data=book.txt model.layers=2 steps=500',
+      '',
+      '`anneal recipes` lists the recipes, `anneal recipes NAME` the settings of one.',
+    ].join('\n'),
+    customUsage: [
+      '<recipe> [key=value]... [--dir DIR] [--config FILE] [--restart] [--dry-run] [--tensorboard] [--json]',
+    ],
+  },
+});
+
+const recipes = buildCommand({
+  loader: async () => (await import('./commands/recipes.js')).recipes,
+  parameters: {
+    positional: {
+      kind: 'tuple',
+      parameters: [{ brief: 'A recipe', parse: text, placeholder: 'name', optional: true }],
+    },
+    flags: { json },
+  },
+  docs: { brief: 'List the recipes, or the settings of one' },
+});
+
+const directory = { brief: 'Run directory', parse: text, placeholder: 'dir' } as const;
+
+const runs = buildRouteMap({
+  routes: {
+    list: buildCommand({
+      loader: async () => (await import('./commands/runs.js')).list,
+      parameters: {
+        positional: {
+          kind: 'array',
+          parameter: { ...directory, brief: 'Run directory, or a directory of run directories' },
+        },
+        flags: { json },
+      },
+      docs: { brief: 'List the runs in a directory (default: runs)' },
+    }),
+    show: buildCommand({
+      loader: async () => (await import('./commands/runs.js')).show,
+      parameters: { positional: { kind: 'tuple', parameters: [directory] }, flags: { json } },
+      docs: { brief: 'Show the config, the curves and the end of a run' },
+    }),
+    compare: buildCommand({
+      loader: async () => (await import('./commands/runs.js')).compare,
+      parameters: { positional: { kind: 'array', minimum: 1, parameter: directory }, flags: { json } },
+      docs: { brief: 'Show in what settings and results runs differ' },
+    }),
+  },
+  docs: { brief: 'List, show and compare runs' },
+});
+
+const model = {
+  brief: 'Run directory, model directory or .gguf file',
+  parse: text,
+  placeholder: 'model',
+} as const;
+const texts = (brief: string, placeholder: string, minimum = 0) =>
+  ({ kind: 'array', minimum: minimum + 1, parameter: { brief, parse: String, placeholder } }) as const;
+
+const number = (brief: string, initial: string, parse: (input: string) => number) =>
+  ({ kind: 'parsed', brief, default: initial, parse }) as const;
+
+const sampling = {
+  tokens: number('Most tokens to generate', '256', wholeNumber(1)),
+  temperature: number('Divides the logits; 0 takes the likeliest token', '0.8', numberBetween(0, 100)),
+  topP: number('Keeps the likeliest tokens that reach this probability together', '1', numberBetween(0, 1)),
+  topK: number('Keeps this many of the likeliest tokens; 0 keeps all', '0', wholeNumber(0)),
+  minP: number('Keeps tokens at least this fraction as likely as the likeliest', '0', numberBetween(0, 1)),
+  seed: {
+    kind: 'parsed',
+    brief: 'Same seed, same text (default: new each time)',
+    optional: true,
+    parse: wholeNumber(0),
+  },
+} as const;
+
+const sample = buildCommand({
+  loader: async () => (await import('./commands/sample.js')).sample,
+  parameters: {
+    positional: texts('A model, then texts to continue (default: standard input)', 'model'),
+    flags: {
+      ...sampling,
+      samples: number('Continuations of each prompt', '1', wholeNumber(1)),
+      stop: {
+        kind: 'parsed',
+        brief: 'Ends a text before this string',
+        optional: true,
+        variadic: true,
+        parse: text,
+      },
+      json,
+    },
+    aliases: { n: 'samples' },
+  },
+  docs: {
+    brief: 'Let a model continue texts',
+    fullDescription: [
+      'Lets a model continue texts. MODEL is a run directory, a model directory or a .gguf file. One continuation is',
+      'streamed; several, or --json, are printed when all are done.',
+      '',
+      '  anneal sample runs/moby-dick "Call me Ishmael." --tokens 200',
+    ].join('\n'),
+    customUsage: [
+      '<model> [prompt]... [--tokens N] [--temperature T] [--top-p P] [--seed S] [-n N] [--json]',
+    ],
+  },
+});
+
+const chat = buildCommand({
+  loader: async () => (await import('./commands/chat.js')).chat,
+  parameters: {
+    positional: { kind: 'tuple', parameters: [model] },
+    flags: {
+      ...sampling,
+      system: { kind: 'parsed', brief: 'System message', optional: true, parse: text },
+    },
+  },
+  docs: {
+    brief: 'Talk to a model that has a chat template',
+    fullDescription: [
+      'Talks to a model that has a chat template. Answers are streamed; Ctrl-C stops an answer, /reset begins a new',
+      'conversation, /exit or Ctrl-D leaves. Lines from a pipe are taken as messages.',
+    ].join('\n'),
+  },
+});
+
+const info = buildCommand({
+  loader: async () => (await import('./commands/info.js')).info,
+  parameters: { positional: { kind: 'tuple', parameters: [model] }, flags: { json } },
+  docs: { brief: 'Show the size and config of a model' },
+});
+
+const tokenize = buildCommand({
+  loader: async () => (await import('./commands/info.js')).tokenize,
+  parameters: { positional: texts('A model, then texts', 'model', 1), flags: { json } },
+  docs: { brief: 'Show the tokens of texts', customUsage: ['<model> <text>... [--json]'] },
+});
+
+/** Every command by name. */
+export const routes = { run, recipes, sample, chat, runs, info, tokenize } as const;
