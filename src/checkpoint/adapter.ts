@@ -8,7 +8,8 @@ import { adaptersOf, attachLora, type LoraLinear, type LoraUpdate, projectionPat
 import type { Module } from '../nn/module.js';
 import { writeFileAtomically } from './atomic.js';
 import { fileError } from './file-source.js';
-import { openSafetensorsFile, type TensorEntry, writeSafetensors } from './safetensors-files.js';
+import { openSafetensorsFile, writeSafetensors } from './safetensors-files.js';
+import type { TensorEntry } from './tensor-entry.js';
 
 /*
  * Adapters in the layout of Hugging Face's PEFT: a folder of adapter_config.json and adapter_model.safetensors. The

@@ -8,4 +8,5 @@ export * from './mask.js';
 export * from './mlp.js';
 export * from './module.js';
 export * from './norm.js';
+export * from './output-major.js';
 export * from './rope.js';

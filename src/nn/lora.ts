@@ -26,6 +26,13 @@ export interface LoraOptions {
   seed?: number;
 }
 
+/** Shape and strength of one update. */
+export interface LoraUpdate {
+  rank: number;
+  alpha: number;
+  rsLora: boolean;
+}
+
 /**
  * A projection with a trainable update of low rank: y = base(x) + scale · (x A) B, A [inputs, rank], B [rank, outputs]
  * (Hu et al. 2021, "LoRA", equation 3; their A and B are the transposes). The base may be any projection,
@@ -38,19 +45,21 @@ export class LoraLinear implements Projection {
   readonly loraA: Variable;
   /** [rank, outputs] */
   readonly loraB: Variable;
+  /** Factor of the update: alpha / rank, or alpha / √rank. */
+  readonly scale: number;
   /** Whether programs that are traced from now on add the update; see `withoutAdapters`. */
   enabled = true;
 
   /** A is uniform in ±1/√inputs (PEFT's Kaiming-uniform with a = √5) and B zero: at first the update is nothing. */
   constructor(
     readonly base: Projection,
-    readonly rank: number,
-    readonly alpha: number,
-    readonly scale: number,
+    readonly update: LoraUpdate,
     rng: Rng,
   ) {
+    const { rank, alpha, rsLora } = update;
     this.inputs = base.inputs;
     this.outputs = base.outputs;
+    this.scale = alpha / (rsLora ? Math.sqrt(rank) : rank);
     const bound = 1 / Math.sqrt(base.inputs);
     this.loraA = variable(uniform([base.inputs, rank], -bound, bound, rng));
     this.loraB = variable(zeros([rank, base.outputs]));
@@ -91,6 +100,10 @@ function projectionsOf(model: Module): Site[] {
   return [...sites.values()];
 }
 
+/** Every projection of a model by path, adapted ones included: what an adapter can be applied to. */
+export const projectionPaths = (model: Module): Map<string, Projection> =>
+  new Map(projectionsOf(model).map(({ path, projection }) => [path, projection]));
+
 /** Every adapted projection by path. Empty for a model without an adapter. */
 export function adaptersOf(model: Module): Map<string, LoraLinear> {
   const found = new Map<string, LoraLinear>();
@@ -125,10 +138,10 @@ function selectSites(sites: readonly Site[], targets: LoraOptions['targets']): S
 /** Variables that an adapter has frozen, by model: those become trainable again without it. */
 const frozenBy = new WeakMap<Module, Variable[]>();
 
-function checkOptions({ rank, alpha }: LoraOptions): void {
+function checkUpdate({ rank, alpha }: LoraUpdate): void {
   if (!Number.isInteger(rank) || rank < 1)
     throw new AnnealError(`applyLora: rank is ${rank}; pass a positive integer, such as 8`);
-  if (alpha !== undefined && !(alpha > 0 && Number.isFinite(alpha)))
+  if (!(alpha > 0 && Number.isFinite(alpha)))
     throw new AnnealError(`applyLora: alpha is ${alpha}; pass a positive number, such as 16`);
 }
 
@@ -140,23 +153,40 @@ function checkOptions({ rank, alpha }: LoraOptions): void {
  * @throws AnnealError if a target matches no projection, or the model has an adapter already
  */
 export function applyLora(model: Module, options: LoraOptions): Map<string, LoraLinear> {
-  checkOptions(options);
   const { rank, alpha = 2 * rank, targets, rsLora = false, seed = 0 } = options;
-  const sites = projectionsOf(model);
-  if (sites.some(({ projection }) => projection instanceof LoraLinear))
+  const update = { rank, alpha, rsLora };
+  checkUpdate(update);
+  const sites = selectSites(projectionsOf(model), targets);
+  if (sites.length === 0) throw new AnnealError('applyLora: the model has no projection to adapt');
+  return attachLora(model, new Map(sites.map(({ path }) => [path, update])), seed);
+}
+
+/**
+ * `applyLora` with an update of its own for each path: what adapter files may hold.
+ * @throws AnnealError if there is no projection at a path, or the model has an adapter already
+ */
+export function attachLora(
+  model: Module,
+  updates: ReadonlyMap<string, LoraUpdate>,
+  seed = 0,
+): Map<string, LoraLinear> {
+  const sites = new Map(projectionsOf(model).map((site) => [site.path, site]));
+  if ([...sites.values()].some(({ projection }) => projection instanceof LoraLinear))
     throw new AnnealError('applyLora: the model has an adapter already; merge it or remove it first');
-  const chosen = selectSites(sites, targets);
-  if (chosen.length === 0) throw new AnnealError('applyLora: the model has no projection to adapt');
+  for (const [path, update] of updates) {
+    checkUpdate(update);
+    if (!sites.has(path)) throw new AnnealError(`applyLora: the model has no projection at "${path}"`);
+  }
   freeze(model);
   const rng = new Rng(seed).split('lora');
-  const scale = alpha / (rsLora ? Math.sqrt(rank) : rank);
   const adapters = new Map<string, LoraLinear>();
-  for (const site of chosen) {
-    const adapter = new LoraLinear(site.projection, rank, alpha, scale, rng.split(site.path));
-    adapter.loraA.nameIfUnnamed(`${site.path}.loraA`);
-    adapter.loraB.nameIfUnnamed(`${site.path}.loraB`);
+  for (const [path, update] of updates) {
+    const site = sites.get(path)!;
+    const adapter = new LoraLinear(site.projection, update, rng.split(path));
+    adapter.loraA.nameIfUnnamed(`${path}.loraA`);
+    adapter.loraB.nameIfUnnamed(`${path}.loraB`);
     replace(site, adapter);
-    adapters.set(site.path, adapter);
+    adapters.set(path, adapter);
   }
   return adapters;
 }
@@ -195,7 +225,9 @@ function denseWeight(path: string, base: Projection): Variable {
 }
 
 /** w += scale · A B, row by row: rows of w and B are contiguous. */
-function addUpdate(weight: Variable, { loraA, loraB, rank, scale, inputs, outputs }: LoraLinear): void {
+function addUpdate(weight: Variable, adapter: LoraLinear): void {
+  const { loraA, loraB, scale, inputs, outputs } = adapter;
+  const { rank } = adapter.update;
   const [a, b, w] = [loraA.data, loraB.data, weight.data];
   const row = new Float64Array(outputs);
   for (let i = 0; i < inputs; i++) {

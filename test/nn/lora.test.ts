@@ -65,7 +65,7 @@ describe('LoraLinear', () => {
     const base = new Linear(2, 2, { bias: true });
     base.weight.set([1, 2, 3, 4]);
     base.bias!.set([10, 20]);
-    const lora = new LoraLinear(base, 1, 3, 3, new Generator(0));
+    const lora = new LoraLinear(base, { rank: 1, alpha: 3, rsLora: false }, new Generator(0));
     lora.loraA.set([1, -1]);
     lora.loraB.set([2, 5]);
     const { data } = await lora.apply(tensor([[1, 3]])).value();
@@ -74,7 +74,11 @@ describe('LoraLinear', () => {
   });
 
   it('starts with A uniform in ±1/√inputs and B zero, as PEFT does', () => {
-    const { loraA, loraB } = new LoraLinear(new Linear(400, 8), 16, 16, 1, new Generator(0));
+    const { loraA, loraB } = new LoraLinear(
+      new Linear(400, 8),
+      { rank: 16, alpha: 16, rsLora: false },
+      new Generator(0),
+    );
     const a = [...loraA.data] as number[];
     expect(Math.max(...a.map(Math.abs))).toBeLessThanOrEqual(1 / 20);
     expect(Math.max(...a)).toBeGreaterThan(0.049);

@@ -1,3 +1,4 @@
+export * from './adapter.js';
 export * from './config.js';
 export * from './presets.js';
 export * from './transformer.js';
