@@ -23,7 +23,7 @@ export class Embedding implements TokenEmbedding {
     readonly count: number,
     readonly dim: number,
   ) {
-    this.weight = parameter([count, dim]);
+    this.weight = parameter([count, dim], 'embedding');
   }
 
   apply(tokens: Tensor): Tensor {

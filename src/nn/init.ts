@@ -2,14 +2,17 @@ import { allocate } from '../core/dtype.js';
 import { AnnealError } from '../core/errors.js';
 import type { Rng } from '../core/random.js';
 import { type Shape, sizeOf } from '../core/shape.js';
-import { Variable } from '../core/variable.js';
+import { type ParameterRole, Variable } from '../core/variable.js';
 import { type Module, modulesOf, parametersOf } from './module.js';
 
-/** A float32 parameter filled with one value; what `initialize` or a checkpoint then overwrites. */
-export function parameter(shape: Shape, value = 0): Variable {
+/**
+ * A float32 parameter filled with one value; what `initialize` or a checkpoint then overwrites. Its role tells
+ * optimisers what it does.
+ */
+export function parameter(shape: Shape, role: ParameterRole, value = 0): Variable {
   const data = allocate('float32', sizeOf(shape));
   if (value !== 0) data.fill(value);
-  return new Variable(data, 'float32', shape);
+  return new Variable(data, 'float32', shape, { role });
 }
 
 /** Options of `initialize`. */

@@ -22,6 +22,8 @@ export interface LinearOptions {
   bias?: boolean;
   /** It writes into a residual stream, and so starts smaller in deeper models (see `initialize`). Default false. */
   residual?: boolean;
+  /** `head` for a map to logits, which optimisers treat unlike the maps inside a model. Default `matrix`. */
+  role?: 'matrix' | 'head';
 }
 
 /**
@@ -36,10 +38,10 @@ export class Linear implements Projection {
   constructor(
     readonly inputs: number,
     readonly outputs: number,
-    { bias = false, residual = false }: LinearOptions = {},
+    { bias = false, residual = false, role = 'matrix' }: LinearOptions = {},
   ) {
-    this.weight = parameter([inputs, outputs]);
-    this.bias = bias ? parameter([outputs]) : undefined;
+    this.weight = parameter([inputs, outputs], role);
+    this.bias = bias ? parameter([outputs], 'vector') : undefined;
     this.residual = residual;
   }
 

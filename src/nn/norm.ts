@@ -16,7 +16,7 @@ export class RMSNorm implements Norm {
     readonly dim: number,
     readonly epsilon = 1e-5,
   ) {
-    this.weight = parameter([dim], 1);
+    this.weight = parameter([dim], 'vector', 1);
   }
 
   apply(x: Tensor): Tensor {
@@ -33,8 +33,8 @@ export class LayerNorm implements Norm {
     readonly dim: number,
     readonly epsilon = 1e-5,
   ) {
-    this.weight = parameter([dim], 1);
-    this.bias = parameter([dim]);
+    this.weight = parameter([dim], 'vector', 1);
+    this.bias = parameter([dim], 'vector');
   }
 
   apply(x: Tensor): Tensor {

@@ -1,17 +1,16 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { AnnealError } from '../../core/errors.js';
-import { duration } from '../../recipes/format.js';
-import { differences } from '../../recipes/overrides.js';
+import { configLines, duration } from '../../recipes/format.js';
 import {
-  type EventOf,
-  eventsFile,
-  metricNames,
-  type RunEvent,
-  readEvents,
+  compareRuns,
+  drawCurve,
+  listRuns,
+  type RunRecord,
+  type RunSummary,
+  readRun,
   seriesOf,
-} from '../../train/events.js';
-import { readConfig } from '../../train/run-directory.js';
+} from '../../train/index.js';
 import { table } from '../table.js';
 import type { Cli } from '../terminal.js';
 
@@ -19,176 +18,131 @@ interface Flags {
   json?: boolean;
 }
 
-/** A run in numbers. */
-interface RunSummary {
-  directory: string;
-  recipe: string | undefined;
-  /** `unfinished`: it runs, or was killed. */
-  status: string;
-  step: number;
-  steps: number | undefined;
-  parameters: number | undefined;
-  /** Mean of the last training losses. */
-  loss: number | undefined;
-  /** Last and lowest (or, by its name, highest) value of each evaluation. */
-  evaluations: Record<string, { last: number; lowest: number; highest: number }>;
-  /** Seconds of training over all sessions. */
-  seconds: number;
-}
-
-interface Run {
-  summary: RunSummary;
-  config: unknown;
-  events: RunEvent[];
-}
-
-const isRun = (directory: string) => existsSync(path.join(directory, eventsFile));
-
-/** The run directories that are meant: the arguments themselves, or what lies right below them. */
-function findRuns(places: readonly string[]): string[] {
-  return places.flatMap((place) => {
-    if (isRun(place)) return [place];
-    if (!existsSync(place))
-      throw new AnnealError(`there is no directory ${place}; \`anneal run\` makes runs/…`);
-    return readdirSync(place, { withFileTypes: true })
-      .filter((entry) => entry.isDirectory() && isRun(path.join(place, entry.name)))
-      .map((entry) => path.join(place, entry.name))
-      .sort();
-  });
-}
-
-const ofKind = <K extends RunEvent['kind']>(events: readonly RunEvent[], kind: K): EventOf<K>[] =>
-  events.filter((event): event is EventOf<K> => event.kind === kind);
-
-function secondsOf(events: readonly RunEvent[]): number {
-  const end = ofKind(events, 'end').at(-1);
-  if (end) return end.seconds;
-  return ofKind(events, 'train').reduce((sum, event) => sum + event.ms / 1000, 0);
-}
-
-async function readRun(directory: string): Promise<Run> {
-  if (!isRun(directory)) throw new AnnealError(`${directory} is no run directory (it has no ${eventsFile})`);
-  const { events } = await readEvents(directory);
-  const stored = (await readConfig(directory)) as { recipe?: string; config?: unknown };
-  const last = events.at(-1);
-  const start = ofKind(events, 'start').at(-1);
-  const losses = seriesOf(events, 'train', 'loss').values.slice(-20);
-  const evaluations: RunSummary['evaluations'] = {};
-  for (const name of metricNames(events, 'evaluate')) {
-    const { values } = seriesOf(events, 'evaluate', name);
-    const finite = values.filter(Number.isFinite);
-    if (finite.length === 0) continue;
-    evaluations[name] = { last: finite.at(-1)!, lowest: Math.min(...finite), highest: Math.max(...finite) };
-  }
-  const summary: RunSummary = {
-    directory,
-    recipe: stored.recipe,
-    status: last?.kind === 'end' ? last.reason : 'unfinished',
-    step: Math.max(0, ...events.map((event) => event.step)),
-    steps: start?.steps,
-    parameters: start?.parameters,
-    loss: losses.length > 0 ? losses.reduce((a, b) => a + b) / losses.length : undefined,
-    evaluations,
-    seconds: secondsOf(events),
-  };
-  return { summary, config: stored.config ?? stored, events };
-}
-
-const evaluationText = ({ evaluations }: RunSummary): string =>
-  Object.entries(evaluations)
-    .map(([name, { last }]) => `${name} ${last.toFixed(3)}`)
+const recipeOf = ({ config }: RunSummary) => (config as { recipe?: string } | null)?.recipe;
+const settingsOf = ({ config }: RunSummary): unknown =>
+  (config as { config?: unknown } | null)?.config ?? config;
+const progressText = ({ step, steps }: RunSummary) => (steps === undefined ? `${step}` : `${step}/${steps}`);
+const numberText = (value: number | null | undefined) =>
+  typeof value === 'number' ? value.toFixed(3) : undefined;
+const metricsText = ({ metrics }: RunSummary) =>
+  Object.entries(metrics)
+    .map(([name, value]) => `${name} ${numberText(value) ?? 'not finite'}`)
     .join(' ');
 
-const progressText = ({ step, steps }: RunSummary) => (steps === undefined ? `${step}` : `${step}/${steps}`);
+function mustBeRun(directory: string): void {
+  if (existsSync(path.join(directory, 'config.json'))) return;
+  const what = existsSync(directory) ? 'no run directory (it has no config.json)' : 'not there';
+  throw new AnnealError(`${directory} is ${what}; \`anneal runs list\` shows the runs`);
+}
+
+/** The runs that are meant: the directories themselves, or what lies right below them. */
+async function summariesOf(places: readonly string[]): Promise<RunSummary[]> {
+  const found = places.map(async (place): Promise<RunSummary[]> => {
+    if (!existsSync(path.join(place, 'config.json'))) return listRuns(place);
+    const { events: _, ...summary } = await readRun(place);
+    return [summary];
+  });
+  return (await Promise.all(found)).flat();
+}
 
 /** `anneal runs list [DIR…]`. */
 export async function list(this: Cli, { json }: Flags, ...places: string[]): Promise<void> {
-  const isDefault = places.length === 0;
-  if (isDefault && !existsSync('runs')) {
-    if (json) this.terminal.json([]);
-    else this.terminal.print('There are no runs here yet; `anneal run moby-dick` makes one.');
-    return;
-  }
-  const found = findRuns(isDefault ? ['runs'] : places);
-  const summaries = (await Promise.all(found.map(readRun))).map((run) => run.summary);
+  const isEmpty = places.length === 0 && !existsSync('runs');
+  const runs = isEmpty ? [] : await summariesOf(places.length > 0 ? places : ['runs']);
   if (json) {
-    this.terminal.json(summaries);
+    this.terminal.json(runs);
     return;
   }
-  const head = ['run', 'recipe', 'status', 'step', 'loss', 'evaluation', 'time'];
-  const rows = summaries.map((s) => [
-    s.directory,
-    s.recipe,
-    s.status,
-    progressText(s),
-    s.loss === undefined ? undefined : Number(s.loss.toFixed(3)),
-    evaluationText(s),
-    duration(s.seconds),
+  if (runs.length === 0) {
+    this.terminal.print('There are no runs here yet; `anneal run moby-dick` makes one.');
+    return;
+  }
+  const rows = runs.map((run) => [
+    run.directory,
+    recipeOf(run),
+    run.status,
+    progressText(run),
+    numberText(run.loss),
+    metricsText(run),
+    duration(run.seconds),
   ]);
+  const head = ['run', 'recipe', 'status', 'step', 'loss', 'evaluation', 'time'];
   for (const line of table(head, rows)) this.terminal.print(line);
+}
+
+/** The training loss, or the loss of the evaluations where training left none, drawn with characters. */
+export function lossCurve({ events }: RunRecord, width: number): string | undefined {
+  const train = seriesOf(events, 'train', 'loss');
+  const { steps, values } = train.steps.length > 1 ? train : seriesOf(events, 'evaluate', 'loss');
+  return steps.length > 1
+    ? drawCurve(steps, values, { width: Math.max(20, Math.min(width, 72)), height: 10 })
+    : undefined;
 }
 
 /** `anneal runs show DIR`. */
 export async function show(this: Cli, { json }: Flags, directory: string): Promise<void> {
-  const { summary, config, events } = await readRun(directory);
+  mustBeRun(directory);
+  const run = await readRun(directory);
+  const { terminal } = this;
   if (json) {
+    const { events, ...summary } = run;
+    const curve = ({ steps, values }: { steps: number[]; values: number[] }) => ({ steps, values });
     const curves = {
-      train: seriesOf(events, 'train', 'loss'),
-      evaluate: Object.fromEntries(
-        Object.keys(summary.evaluations).map((name) => [name, seriesOf(events, 'evaluate', name)]),
+      train: curve(seriesOf(events, 'train', 'loss')),
+      ...Object.fromEntries(
+        Object.keys(run.metrics).map((name) => [
+          `evaluate.${name}`,
+          curve(seriesOf(events, 'evaluate', name)),
+        ]),
       ),
     };
-    this.terminal.json({ ...summary, config, curves });
+    terminal.json({ ...summary, curves });
     return;
   }
-  const { terminal } = this;
-  const { configLines } = await import('../../recipes/format.js');
+  const columns = Math.min(terminal.columns, 110);
   terminal.print(
-    `${directory}: ${summary.recipe ?? 'a run'}, ${summary.status} at step ${progressText(summary)}`,
+    `${directory}: ${recipeOf(run) ?? 'a run'}, ${run.status}, step ${progressText(run)}, ${duration(run.seconds)}`,
   );
-  terminal.print(configLines(config, Math.min(terminal.columns, 110)).join('\n'));
-  for (const [name, { last, lowest, highest }] of Object.entries(summary.evaluations)) {
-    terminal.print(`  ${name}: ${last.toFixed(4)} (from ${lowest.toFixed(4)} to ${highest.toFixed(4)})`);
-  }
-  for (const { step, text } of ofKind(events, 'note')) terminal.print(`  step ${step}: ${text}`);
+  terminal.print(configLines(settingsOf(run), columns).join('\n'));
+  const curve = lossCurve(run, columns - 12);
+  if (curve !== undefined) terminal.print(`\n${curve}`);
+  terminal.print('');
+  if (run.loss !== undefined) terminal.print(`  training loss ${run.loss.toFixed(4)}`);
+  const last = metricsText(run);
+  if (last !== '') terminal.print(`  last evaluation: ${last}`);
+  if (run.best) terminal.print(`  best evaluation: ${run.best.value.toFixed(4)} at step ${run.best.step}`);
+  if (run.checkpoints.length > 0) terminal.print(`  checkpoints of steps ${run.checkpoints.join(', ')}`);
+  const report = path.join(directory, 'report.md');
+  if (existsSync(report)) terminal.print(`  report: ${report}`);
 }
 
 /** `anneal runs compare DIR DIR…`. */
 export async function compare(this: Cli, { json }: Flags, ...places: string[]): Promise<void> {
-  const found = findRuns(places);
-  if (found.length < 2)
-    throw new AnnealError(`comparing needs two runs, not ${found.length}: ${found.join(', ')}`);
-  const runs = await Promise.all(found.map(readRun));
-  const paths = [
-    ...new Set(
-      runs.slice(1).flatMap((run) => differences(runs[0]!.config, run.config).map(({ path: key }) => key)),
-    ),
-  ];
-  const { flattened } = await import('../../recipes/overrides.js');
-  const leaves = runs.map((run) => flattened(run.config));
-  const settings = paths.map((key) => ({ setting: key, values: leaves.map((leaf) => leaf.get(key)) }));
+  for (const place of places) if (!existsSync(place)) mustBeRun(place);
+  const directories = (await summariesOf(places)).map((run) => run.directory);
+  if (directories.length < 2) {
+    throw new AnnealError(`comparing needs two runs, and ${places.join(', ')} has ${directories.length}`);
+  }
+  const { runs, differences, metrics } = await compareRuns(directories);
+  // Settings are named as on the command line: config.json has them under `config`.
+  const settings = differences.map(({ key, values }) => ({ setting: key.replace(/^config\./, ''), values }));
   if (json) {
-    this.terminal.json({ runs: runs.map((run) => run.summary), settings });
+    this.terminal.json({ runs, settings, metrics });
     return;
   }
-  const metrics = [...new Set(runs.flatMap((run) => Object.keys(run.summary.evaluations)))];
-  const row = (label: string, value: (run: Run) => string | undefined) => [label, ...runs.map(value)];
+  const row = (label: string, value: (run: RunSummary) => string | undefined) => [label, ...runs.map(value)];
   const rows = [
     ...settings.map(({ setting, values }) => [
       setting,
       ...values.map((v) => (v === undefined ? '' : JSON.stringify(v))),
     ]),
-    row('status', ({ summary }) => summary.status),
-    row('step', ({ summary }) => progressText(summary)),
-    row('parameters', ({ summary }) => summary.parameters?.toLocaleString('en')),
-    row('training loss', ({ summary }) => summary.loss?.toFixed(4)),
-    ...metrics.map((name) =>
-      row(`${name}, last`, ({ summary }) => summary.evaluations[name]?.last.toFixed(4)),
-    ),
-    ...metrics.map((name) =>
-      row(`${name}, lowest`, ({ summary }) => summary.evaluations[name]?.lowest.toFixed(4)),
-    ),
-    row('time', ({ summary }) => duration(summary.seconds)),
+    row('status', (run) => run.status),
+    row('step', progressText),
+    row('parameters', (run) => run.parameters?.toLocaleString('en')),
+    row('training loss', (run) => numberText(run.loss)),
+    ...metrics.map(({ name, values }) => [`evaluation: ${name}`, ...values.map(numberText)]),
+    row('best evaluation', (run) => numberText(run.best?.value)),
+    row('time', (run) => duration(run.seconds)),
   ];
-  for (const line of table(['', ...found], rows)) this.terminal.print(line);
+  for (const line of table(['', ...directories], rows)) this.terminal.print(line);
 }

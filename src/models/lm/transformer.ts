@@ -94,7 +94,7 @@ export class Transformer {
     this.positions = positions === 'learned' ? new Embedding(context, dim) : undefined;
     this.layers = Array.from({ length: layers }, () => new Layer(resolved));
     this.norm = norms[resolved.norm](dim, resolved.normEpsilon);
-    this.head = resolved.tied ? undefined : new Linear(dim, vocabulary);
+    this.head = resolved.tied ? undefined : new Linear(dim, vocabulary, { role: 'head' });
     this.#rope =
       positions === 'rope' ? new Rope({ headDim, base: ropeBase, scaling: ropeScaling }) : undefined;
     if (options.initialize !== false) initialize(this, { rng: options.rng ?? new Rng(0), layers });
