@@ -102,6 +102,7 @@ function makePhase(
   inputs: ReadonlyMap<string, Tensor>,
   outputs: ReadonlyMap<string, Tensor>,
   assignments: ReadonlyMap<Variable, Tensor>,
+  isKept: (variable: Variable) => boolean = () => false,
 ): Phase {
   const targets = [...assignments.keys()];
   const { roots, savings } = optimize([...outputs.values(), ...assignments.values()]);
@@ -136,6 +137,7 @@ function makePhase(
       inPlace:
         next !== undefined &&
         !shared &&
+        !isKept(slot) &&
         !rootSet.has(slot) &&
         isSafeInPlace(slot, next, consumers, position, rootSet),
     };
@@ -189,7 +191,11 @@ function accumulateOutputs(
  * Cuts a program at its accumulation marks: the first phase runs once per micro-batch and adds to
  * accumulators, the second runs once and reads their means.
  */
-function splitPhases(traced: TracedProgram, count: number): { phases: Phase[]; accumulators: Variable[] } {
+function splitPhases(
+  traced: TracedProgram,
+  count: number,
+  keepPrevious: boolean,
+): { phases: Phase[]; accumulators: Variable[] } {
   const outputs = accumulateOutputs(traced.outputs, traced.assignments);
   const { roots } = optimize([...outputs.values(), ...traced.assignments.values()], passes(true));
   const sums = new Map<Variable, Tensor>();
@@ -215,7 +221,10 @@ function splitPhases(traced: TracedProgram, count: number): { phases: Phase[]; a
   for (const sum of sums.keys()) updates.set(sum, identity(zerosLike(sum)));
   const results = new Map(names.map((name, i) => [name, cut[i]!]));
   return {
-    phases: [makePhase(traced.inputs, new Map(), sums), makePhase(new Map(), results, updates)],
+    phases: [
+      makePhase(traced.inputs, new Map(), sums),
+      makePhase(new Map(), results, updates, (v) => keepPrevious && !sums.has(v)),
+    ],
     accumulators: [...sums.keys()],
   };
 }
@@ -225,17 +234,21 @@ const ports = (list: readonly (GraphInput | GraphOutput)[], prefix: string): Por
     name.startsWith(prefix) ? [{ name, dtype: tensor.dtype, shape: tensor.shape }] : [],
   );
 
-/** Optimises, lowers and compiles a traced program. */
+/** Optimises, lowers and compiles a traced program. `keepPrevious`: no variable is written in place. */
 export async function compileProgram(
   traced: TracedProgram,
   backend: Backend,
   label: string,
   microBatches: number,
+  keepPrevious = false,
 ): Promise<CompiledProgram> {
   const { phases, accumulators } =
     microBatches > 1
-      ? splitPhases(traced, microBatches)
-      : { phases: [makePhase(traced.inputs, traced.outputs, traced.assignments)], accumulators: [] };
+      ? splitPhases(traced, microBatches, keepPrevious)
+      : {
+          phases: [makePhase(traced.inputs, traced.outputs, traced.assignments, () => keepPrevious)],
+          accumulators: [],
+        };
   const executables = await Promise.all(
     phases.map((phase) =>
       backend.compile({

@@ -11,7 +11,7 @@ import { type ProgramReport, programText, reportOf } from './report.js';
 import { formatShape, type Shape } from './shape.js';
 import { Tensor } from './tensor.js';
 import { Value } from './value.js';
-import { tracing } from './variable.js';
+import { tracing, type Variable } from './variable.js';
 
 /** Options of `program`. */
 export interface ProgramOptions {
@@ -27,6 +27,11 @@ export interface ProgramOptions {
   microBatches?: number;
   /** `finite`: a NaN or infinity anywhere stops the call with the op that made it, and no variable changes. Slow. */
   check?: 'finite';
+  /**
+   * Keeps the value that each assigned variable had before the last call, for `undo`. Every variable is
+   * double-buffered then: no slower, but optimiser moments take twice their memory. Default false.
+   */
+  keepPrevious?: boolean;
 }
 
 /** A traced and compiled function over tensors. */
@@ -43,6 +48,11 @@ export interface Program<In extends string, Out extends string> {
   report(): ProgramReport;
   /** Time per op over some runs, slowest first. Variables change as in ordinary runs. */
   profile(feeds: Readonly<Record<In, Feed>>, repeats?: number): Promise<NodeTime[]>;
+  /**
+   * Gives every variable that the last call assigned the value it had before, exactly; once per call.
+   * @throws AnnealError without `keepPrevious`, or if there is no call to take back.
+   */
+  undo(): void;
   /** Frees the compiled graphs now instead of at garbage collection. */
   dispose(): void;
 }
@@ -69,6 +79,7 @@ class Compiler {
   private readonly entries = new Map<string, Promise<Entry>>();
   private readonly ready = new Map<string, Entry>();
   private last: Entry | undefined;
+  private undoable: Entry | undefined;
   private readonly types: [string, InputType][];
   private readonly names: ReadonlySet<string>;
   private recent:
@@ -171,7 +182,7 @@ class Compiler {
     const began = performance.now();
     const traced = this.trace(shapes);
     const middle = performance.now();
-    const compiled = await compileProgram(traced, backend, this.label, this.parts);
+    const compiled = await compileProgram(traced, backend, this.label, this.parts, this.options.keepPrevious);
     const times = { load: began - start, trace: middle - began, compile: performance.now() - middle };
     return {
       names: [...traced.outputs.keys()],
@@ -215,6 +226,8 @@ class Compiler {
 
   /** Each phase's feeds, in the order of its runs. */
   feeds(feeds: Readonly<Record<string, Feed>>): TypedArray[][] {
+    // A call that fails changes nothing, so the one before it must not be taken back in its place.
+    this.undoable = undefined;
     const data = this.types.map(([name, type]) => feedData(type, feeds[name]!));
     if (this.parts === 1) return [data];
     const cut = (part: number) =>
@@ -225,6 +238,7 @@ class Compiler {
   }
 
   results(entry: Entry, arrays: readonly TypedArray[]): Record<string, Value> {
+    this.undoable = entry;
     raiseNonFinite(entry.guards, entry.names, arrays);
     const values: Record<string, Value> = {};
     for (let i = 0; i < entry.names.length - (entry.guards.length > 0 ? 1 : 0); i++) {
@@ -232,6 +246,22 @@ class Compiler {
       values[entry.names[i]!] = new Value(arrays[i]!, t.shape, t.dtype);
     }
     return values;
+  }
+
+  undo(): void {
+    if (!this.options.keepPrevious) {
+      throw new AnnealError(`${this.label}: undo needs the option keepPrevious: true`);
+    }
+    const entry = this.undoable;
+    if (!entry) throw new AnnealError(`${this.label}: no call to undo; each can be taken back once`);
+    this.undoable = undefined;
+    const { phases, accumulators } = entry.compiled;
+    for (const { slot, output } of phases.at(-1)!.phase.slots) {
+      if (output === undefined || accumulators.includes(slot as Variable)) continue;
+      const previous = slot.spare!;
+      slot.spare = slot.data;
+      slot.data = previous;
+    }
   }
 
   latest(): Entry {
@@ -333,6 +363,10 @@ export function program<
         }
         return times.sort((a, b) => b.ms - a.ms);
       });
+    },
+    undo() {
+      if (isBusy()) throw new AnnealError(`${compiler.label}: undo while a program runs; await it first`);
+      compiler.undo();
     },
     dispose: () => compiler.dispose(),
   }) as never;

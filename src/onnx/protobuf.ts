@@ -9,6 +9,7 @@ const replacementCharacter = 0xfffd;
 
 /** Wire types: how a reader that does not know a field finds its end. */
 const varint = 0;
+const fixed64 = 1;
 const lengthDelimited = 2;
 const fixed32 = 5;
 
@@ -61,6 +62,14 @@ export class ProtoWriter {
   float(field: number, value: number): void {
     this.#fixed(value);
     this.#tag(field, fixed32);
+  }
+
+  /** A double. */
+  double(field: number, value: number): void {
+    this.#reserve(8);
+    this.#at -= 8;
+    this.#view.setFloat64(this.#at, value, true);
+    this.#tag(field, fixed64);
   }
 
   /** A byte string, copied. */

@@ -23,6 +23,12 @@ export function constantRate(rate: number): Schedule {
   return () => scalar(rate);
 }
 
+/** `schedule` times a factor: the rate of a group of parameters relative to the others'. */
+export function scaled(schedule: Schedule, factor: number): Schedule {
+  if (!Number.isFinite(factor)) throw new AnnealError(`scaled: the factor must be a number, not ${factor}`);
+  return (step) => mul(schedule(step), factor);
+}
+
 /** From `start` to `end` in a straight line over `steps` updates, then `end`. */
 export function linear(start: number, end: number, steps: number): Schedule {
   checkSteps('linear', { steps });

@@ -1,0 +1,136 @@
+import path from 'node:path';
+import { writeFileAtomically } from '../checkpoint/atomic.js';
+import { type EventOf, metricNames, type RunEvent, type Series, seriesOf } from './events.js';
+import { count, duration, Smoothed } from './progress.js';
+import { type RunRecord, readRun } from './runs.js';
+import { type Chart, type ChartLine, lineChart } from './svg.js';
+
+function smooth({ steps, values }: Series): Series {
+  const mean = new Smoothed();
+  return {
+    steps,
+    values: values.map((value) => {
+      if (Number.isFinite(value)) mean.add(value);
+      return mean.value;
+    }),
+    times: [],
+  };
+}
+
+/** Raw values pale, their average over them. */
+function withAverage(name: string, series: Series): ChartLine[] {
+  return [
+    { name, ...series, isFaint: true },
+    { name, ...smooth(series) },
+  ];
+}
+
+/** The figures of a run by file name; those without data are left out. */
+export function chartsOf(events: readonly RunEvent[]): Map<string, Chart> {
+  const charts = new Map<string, Chart>();
+  const add = (file: string, title: string, yLabel: string, lines: ChartLine[]) => {
+    if (lines.some(({ steps }) => steps.length > 1))
+      charts.set(file, { title, xLabel: 'step', yLabel, lines });
+  };
+  const train = (key: string) => seriesOf(events, 'train', key);
+  const evaluated = seriesOf(events, 'evaluate', 'loss');
+  const evaluation = { name: 'evaluation', ...evaluated, hasDots: true };
+  const lossLines = withAverage('training', train('loss'));
+  add('loss.svg', 'Loss', 'loss', evaluated.steps.length > 0 ? [...lossLines, evaluation] : lossLines);
+  for (const name of metricNames(events, 'evaluate')) {
+    if (name === 'loss') continue;
+    const series = seriesOf(events, 'evaluate', name);
+    const file = `evaluate-${name.replace(/[^\w-]+/g, '_')}.svg`;
+    add(file, `Evaluation: ${name}`, name, [{ name, ...series, hasDots: true }]);
+  }
+  add('learning-rate.svg', 'Learning rate', 'learning rate', [{ name: 'lr', ...train('lr') }]);
+  add('gradient.svg', 'Gradient norm before clipping', 'norm', withAverage('norm', train('gradNorm')));
+  add('throughput.svg', 'Throughput', 'units a second', withAverage('rate', train('rate')));
+  return charts;
+}
+
+const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  return [row(head), row(head.map(() => '---')), ...rows.map(row)].join('\n');
+}
+
+const number = (value: number | null | undefined): string =>
+  typeof value === 'number' ? String(Number(value.toPrecision(5))) : 'not finite';
+
+function results(run: RunRecord): string {
+  const rows: string[][] = [
+    ['status', run.status],
+    ['steps', run.steps === undefined ? String(run.step) : `${run.step} of ${run.steps}`],
+    ['time of the updates', duration(run.seconds)],
+  ];
+  if (run.parameters !== undefined) rows.push(['parameters', count(run.parameters)]);
+  if (run.loss !== undefined) rows.push(['training loss, mean of the last steps', number(run.loss)]);
+  for (const [name, value] of Object.entries(run.metrics))
+    rows.push([`last evaluation: ${name}`, number(value)]);
+  if (run.best) rows.push(['best evaluation', `${number(run.best.value)} at step ${run.best.step}`]);
+  if (run.checkpoints.length > 0)
+    rows.push(['checkpoints', run.checkpoints.map((s) => `step-${s}`).join(', ')]);
+  return table(['', ''], rows);
+}
+
+function evaluations(run: RunRecord): string {
+  const names = metricNames(run.events, 'evaluate');
+  const all = run.events.filter((e): e is EventOf<'evaluate'> => e.kind === 'evaluate');
+  // A long run has its curve; the table shows every n-th evaluation, and the last.
+  const every = Math.ceil(all.length / 20);
+  const shown = all.filter((_, i) => i % every === 0 || i === all.length - 1);
+  const rows = shown.map(({ step, metrics, isBest }) => [
+    String(step),
+    ...names.map((name) => (name in metrics ? number(metrics[name]) : '')),
+    isBest ? 'best so far' : '',
+  ]);
+  return table(['step', ...names, ''], rows);
+}
+
+/** Samples are text of any kind: a fence longer than any inside keeps them whole. */
+function fenced(text: string, language = ''): string {
+  const longest = Math.max(2, ...(text.match(/`+/g) ?? []).map((run) => run.length));
+  const fence = '`'.repeat(longest + 1);
+  return `${fence}${language}\n${text}\n${fence}`;
+}
+
+function samples(run: RunRecord): string[] {
+  const all = run.events.filter((e): e is EventOf<'sample'> => e.kind === 'sample');
+  const shown = all.length <= 3 ? all : [all[0]!, all[Math.floor(all.length / 2)]!, all.at(-1)!];
+  return shown.map(({ step, value }) => {
+    const text =
+      typeof value === 'string' ? fenced(value) : fenced(JSON.stringify(value, undefined, 2), 'json');
+    return `Step ${step}:\n\n${text}`;
+  });
+}
+
+/** The Markdown of a report; figures are referred to as figures/<file>. */
+export function reportText(run: RunRecord, figures: readonly string[]): string {
+  const sections = [`# ${run.name}`, results(run)];
+  if (figures.length > 0) {
+    sections.push('## Curves', ...figures.map((file) => `![${file.replace('.svg', '')}](figures/${file})`));
+  }
+  if (run.events.some((e) => e.kind === 'evaluate')) sections.push('## Evaluations', evaluations(run));
+  const shown = samples(run);
+  if (shown.length > 0) sections.push('## Samples', ...shown);
+  const notes = run.events.filter((e): e is EventOf<'note'> => e.kind === 'note');
+  if (notes.length > 0) sections.push('## Notes', notes.map((e) => `- step ${e.step}: ${e.text}`).join('\n'));
+  sections.push('## Config', fenced(JSON.stringify(run.config, undefined, 2), 'json'));
+  return `${sections.join('\n\n')}\n`;
+}
+
+/**
+ * Writes report.md of a run, with its figures as SVG files in figures/ beside it.
+ * @returns the path of the report.
+ * @throws AnnealError if the directory holds no run, or the files cannot be written.
+ */
+export async function writeReport(directory: string): Promise<string> {
+  const run = await readRun(directory);
+  const charts = chartsOf(run.events);
+  for (const [file, chart] of charts)
+    await writeFileAtomically(path.join(directory, 'figures', file), lineChart(chart));
+  const file = path.join(directory, 'report.md');
+  await writeFileAtomically(file, reportText(run, [...charts.keys()]));
+  return file;
+}
