@@ -1,0 +1,230 @@
+/**
+ * Trains a language model on text:
+ *
+ *     anneal run lm data=book.txt
+ *     anneal run lm 'data=["texts/*.txt"]' tokenizer.kind=bpe model.layers=6 model.dim=384 steps=5000
+ *
+ * `languageModel` makes such a recipe; `lm` takes its text from files, others (moby-dick, shakespeare) bring
+ * text and defaults of their own. Windows of the text are drawn at random; the last share of it is never trained on.
+ */
+import path from 'node:path';
+import { z } from 'zod';
+import type { Tokenizer } from '../data/index.js';
+import { Generator } from '../generate/index.js';
+import { AnnealError, crossEntropy, int32, mul, Rng } from '../index.js';
+import {
+  flopsPerToken,
+  type LanguageModelConfig,
+  llamaConfig,
+  parameterCount,
+  resolveConfig,
+  Transformer,
+} from '../models/index.js';
+import { drawCurve, measurePeak, readEvents, seriesOf, type TrainResult, train } from '../train/index.js';
+import { duration } from './format.js';
+import { modelFilesOf } from './lm-files.js';
+import { optimizerOf } from './lm-optimizer.js';
+import { type LmConfig, lmSettings } from './lm-settings.js';
+import { type Corpus, makeTokenizer, readDocuments, tokensOf } from './lm-text.js';
+import { type Quantity, type RunContext, type RunOutcome, recipe } from './recipe.js';
+import { allWindows, randomWindows } from './windows.js';
+
+/** What is known once the text has been read. */
+export interface Prepared {
+  tokenizer: Tokenizer;
+  model: LanguageModelConfig;
+  training: Int32Array;
+  validation: Int32Array;
+  /** Tokens per character of the validation text: turns nats per token into nats per character. */
+  tokensPerCharacter: number;
+}
+
+/** A recipe that trains a language model on the documents that `read` returns. */
+export function languageModel<Shape extends z.ZodRawShape>(options: {
+  name: string;
+  summary: string;
+  /** Settings that say where the text comes from. */
+  data: Shape;
+  /** Defaults that differ from those of `lm`. */
+  defaults?: Readonly<Record<string, unknown>>;
+  read(config: z.output<z.ZodObject<Shape>>): Promise<string[]>;
+}) {
+  const { name, summary, data, defaults = {}, read } = options;
+  return recipe({
+    name,
+    summary,
+    defaults,
+    config: z.strictObject({ ...data, ...lmSettings }) as unknown as z.ZodType<
+      LmConfig & z.output<z.ZodObject<Shape>>
+    >,
+    prepare: async (config) => prepare(config, await read(config)),
+    derive,
+    run,
+  });
+}
+
+export const lm = languageModel({
+  name: 'lm',
+  summary: 'train a language model on text files',
+  data: {
+    data: z
+      .union([z.string().min(1), z.array(z.string().min(1)).min(1)])
+      .describe('text, .jsonl or .parquet files, globs among them'),
+    field: z.string().default('text').describe('field of JSONL and Parquet rows that holds the text'),
+  },
+  read: ({ data, field }) => readDocuments(typeof data === 'string' ? [data] : data, field),
+});
+
+/** Tokenizer, tokens and model config that follow from the text. */
+async function prepare(config: LmConfig, documents: string[]): Promise<Prepared> {
+  const corpus: Corpus = splitCorpus(documents, config.validation);
+  const tokenizer = await makeTokenizer(config.tokenizer, corpus);
+  const training = tokensOf(corpus.training, tokenizer);
+  const validation = tokensOf(corpus.validation, tokenizer);
+  const characters = corpus.validation.reduce((n, text) => n + text.length, 0);
+  const { context, dim, mlp, ...rest } = config.model;
+  for (const [what, tokens] of [
+    ['training', training],
+    ['validation', validation],
+  ] as const) {
+    if (tokens.length > context) continue;
+    throw new AnnealError(
+      `the ${what} text has ${tokens.length} tokens, less than one window of model.context + 1 = ${context + 1}; give more text, or a smaller context`,
+    );
+  }
+  const defaults = mlp === 'swiglu' ? {} : { hidden: 4 * dim };
+  const model = llamaConfig({ vocabulary: tokenizer.size, dim, context, mlp, ...defaults, ...defined(rest) });
+  resolveConfig(model);
+  if (tokenizer.encode(config.sample.prompt).length >= context) {
+    throw new AnnealError(`sample.prompt is longer than the context of ${context} tokens; shorten it`);
+  }
+  return { tokenizer, model, training, validation, tokensPerCharacter: validation.length / characters };
+}
+
+/** The first share of the text, and the rest; the document at the border is cut. */
+function splitCorpus(documents: readonly string[], share: number): Corpus {
+  const total = documents.reduce((n, text) => n + text.length, 0);
+  let left = Math.floor(total * (1 - share));
+  const corpus: Corpus = { training: [], validation: [] };
+  for (const text of documents) {
+    const cut = Math.min(left, text.length);
+    if (cut > 0) corpus.training.push(text.slice(0, cut));
+    if (cut < text.length) corpus.validation.push(text.slice(cut));
+    left -= cut;
+  }
+  return corpus;
+}
+
+/** Share of the runtime's best product rate that training steps reach, for the estimate of their time. */
+const usualShare = 0.35;
+
+async function derive(config: LmConfig, { model, training }: Prepared): Promise<Quantity[]> {
+  const { steps, batch } = config;
+  const { layers, dim, heads, hidden, context, vocabulary } = resolveConfig(model);
+  const parameters = parameterCount(model);
+  const tokensPerStep = batch * context;
+  const flopsPerStep = tokensPerStep * flopsPerToken(model, { training: true });
+  // Weights, gradients and AdamW's moments, the latter twice so that a step can be taken back; then what the
+  // backward pass needs of each layer and of the logits.
+  const states = 4 * parameters * (6 + (config.average > 0 ? 1 : 0));
+  const activations =
+    4 * tokensPerStep * (layers * (12 * dim + 4 * hidden + heads * context) + 3 * vocabulary);
+  return [
+    { name: 'parameters', value: parameters, unit: '' },
+    { name: 'vocabulary', value: vocabulary, unit: '' },
+    { name: 'trainingTokens', value: training.length, unit: '' },
+    { name: 'tokensPerStep', value: tokensPerStep, unit: '' },
+    { name: 'epochs', value: (steps * tokensPerStep) / training.length, unit: '' },
+    { name: 'flopsPerStep', value: flopsPerStep, unit: 'FLOP' },
+    { name: 'flops', value: steps * flopsPerStep, unit: 'FLOP' },
+    { name: 'memoryAtMost', value: states + activations, unit: 'bytes' },
+    {
+      name: 'estimatedTime',
+      value: (steps * flopsPerStep) / (usualShare * (await measurePeak())),
+      unit: 'seconds',
+    },
+  ];
+}
+
+async function run(context: RunContext<LmConfig, Prepared>): Promise<RunOutcome> {
+  const { config, prepared, directory } = context;
+  const { tokenizer, training, validation, tokensPerCharacter } = prepared;
+  const { batch, steps, average } = config;
+  const rng = new Rng(config.seed);
+  const model = new Transformer(prepared.model, { rng: rng.split('weights') });
+  const length = model.config.context;
+  const generator = new Generator(model, { slots: 1, tokenizer });
+  const write = () => continuation(generator, tokenizer, config);
+  const result = await train({
+    parameters: model,
+    inputs: { tokens: int32([null, length]), targets: int32([null, length]) },
+    loss: ({ tokens, targets }, mode) => {
+      const loss = crossEntropy(model.forward(tokens), targets);
+      return mode === 'train' ? loss : { loss, perCharacter: mul(loss, tokensPerCharacter) };
+    },
+    data: randomWindows(training, batch, length, rng.split('batches')),
+    optimizer: optimizerOf(config),
+    steps,
+    microBatches: config.microBatches,
+    ...(average > 0 && { average: { decay: average } }),
+    evaluate: {
+      every: config.evaluate.every,
+      batches: allWindows(validation, batch, length, config.evaluate.windows),
+      ...defined({ patience: config.evaluate.patience }),
+    },
+    sample: { every: config.sample.every, run: async () => (await write()).text },
+    save: config.save,
+    directory,
+    config: context.record,
+    modelFiles: modelFilesOf(model, tokenizer),
+    units: { name: 'tokens', perStep: batch * length },
+    peakFlops: 'measure',
+    progress: context.stream ? { stream: context.stream } : false,
+    tensorBoard: context.tensorboard,
+    signal: context.signal,
+    handleSignals: false,
+  });
+  await generator.close();
+  return conclude(context, result);
+}
+
+/** The text that follows the sample's prompt, the prompt in front. */
+async function continuation(generator: Generator, tokenizer: Tokenizer, { sample, seed }: LmConfig) {
+  const prompt = tokenizer.encode(sample.prompt);
+  const { temperature, topP } = sample;
+  const maxTokens = Math.min(sample.tokens, generator.context - prompt.length);
+  const stopTokens = tokenizer.endOfText === undefined ? [] : [tokenizer.endOfText];
+  const [completion] = await generator.generate([{ prompt, maxTokens, temperature, topP, seed, stopTokens }]);
+  return { text: sample.prompt + completion!.text };
+}
+
+/** Draws the curve and says where the report is. */
+async function conclude(context: RunContext<LmConfig, Prepared>, result: TrainResult): Promise<RunOutcome> {
+  const { directory, print, config } = context;
+  const { step, metrics, seconds, best } = result;
+  const status = result.reason === 'aborted' || result.reason === 'interrupted' ? 'stopped' : 'finished';
+  const { events } = await readEvents(directory);
+  const losses = seriesOf(events, 'train', 'loss');
+  if (status === 'finished') {
+    const width = Math.min((context.stream?.columns ?? 100) - 12, 72);
+    print(
+      `\ntraining loss, nats per token\n${drawCurve(losses.steps, losses.values, { width, height: 10 })}\n`,
+    );
+    if (result.resumedFrom === config.steps) print('This run was finished before; --restart begins it anew.');
+  }
+  const summary = {
+    ...(metrics.loss !== undefined && { loss: round(metrics.loss) }),
+    ...(metrics.perCharacter !== undefined && { perCharacter: round(metrics.perCharacter) }),
+    ...(best && { best: round(best.value), bestStep: best.step }),
+    time: duration(seconds),
+    report: path.join(directory, 'report.md'),
+  };
+  return { status, step, summary };
+}
+
+const round = (value: number) => Number(value.toFixed(4));
+
+/** The entries of an object that are not undefined. */
+function defined<T extends object>(object: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as never;
+}
