@@ -2,7 +2,7 @@
 import '../index.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { Generator } from '../generate/index.js';
-import { loadLanguageModel } from '../models/lm/load.js';
+import { type LanguageModelBundle, loadLanguageModel } from '../models/lm/load.js';
 
 /** A language model that is ready to generate. */
 export interface OpenModel {
@@ -19,13 +19,15 @@ export interface OpenModel {
  * Loads a run directory, model directory or .gguf file. Weights of a GGUF file that are 4-bit stay 4-bit in memory.
  * @throws AnnealError if it is none of them, or damaged.
  */
+export const loadModel = (path: string): Promise<LanguageModelBundle> =>
+  loadLanguageModel(path, { weights: path.endsWith('.gguf') ? 'packed' : 'float32' });
+
+/** Loads a model and makes it generate. */
 export async function openModel(
   path: string,
   options: { slots: number; capacity?: number },
 ): Promise<OpenModel> {
-  const { model, tokenizer, endTokens, chatTemplate, name } = await loadLanguageModel(path, {
-    weights: path.endsWith('.gguf') ? 'packed' : 'float32',
-  });
+  const { model, tokenizer, endTokens, chatTemplate, name } = await loadModel(path);
   const generator = new Generator(model, { ...options, tokenizer });
   return { name, generator, tokenizer, endTokens, chatTemplate };
 }

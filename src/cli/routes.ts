@@ -173,6 +173,48 @@ const chat = buildCommand({
   },
 });
 
+const optionalNumber = (brief: string, parse: (input: string) => number) =>
+  ({ kind: 'parsed', brief, optional: true, parse }) as const;
+
+const evaluate = buildCommand({
+  loader: async () => (await import('./commands/evaluate.js')).evaluateModel,
+  parameters: {
+    positional: texts('A model, then tasks, each with its settings as key=value', 'model', 1),
+    flags: {
+      limit: optionalNumber('Only the first items of each task', wholeNumber(1)),
+      samples: optionalNumber('Answers to each item; several give pass@k', wholeNumber(1)),
+      temperature: optionalNumber('Of answers (default: 0; with several samples 0.8)', numberBetween(0, 100)),
+      tokens: optionalNumber('Most tokens of an answer (default: what the task says)', wholeNumber(1)),
+      seed: optionalNumber('Of the samples (default: 0)', wholeNumber(0)),
+      slots: optionalNumber('Answers that are written together (default: 16)', wholeNumber(1)),
+      plain: { kind: 'boolean', brief: 'Ask without the chat template', optional: true },
+      records: {
+        kind: 'parsed',
+        brief: 'JSONL file for the record of each item',
+        optional: true,
+        parse: text,
+      },
+      json,
+    },
+    aliases: { n: 'samples' },
+  },
+  docs: {
+    brief: 'Measure a model on tasks',
+    fullDescription: [
+      'Measures a model on tasks. Settings follow their task:',
+      '',
+      '  anneal eval MODEL perplexity file=book.txt',
+      '  anneal eval MODEL gsm8k file=test.jsonl shots=4 choice file=quiz.jsonl --limit 200',
+      '',
+      'gsm8k       grade-school mathematics: the final number counts (file, shots, shotsFile, maxTokens)',
+      'jsonl       questions of your own with reference answers (file, prompt, reference, match, system, stop)',
+      'choice      multiple choice by log-likelihood (file, prompt, choices, answer, delimiter)',
+      'perplexity  perplexity and bits per byte of text files (file, context, stride)',
+    ].join('\n'),
+    customUsage: ['<model> (<task> [key=value]...)... [--limit N] [--samples N] [--records FILE] [--json]'],
+  },
+});
+
 const info = buildCommand({
   loader: async () => (await import('./commands/info.js')).info,
   parameters: { positional: { kind: 'tuple', parameters: [model] }, flags: { json } },
@@ -186,4 +228,4 @@ const tokenize = buildCommand({
 });
 
 /** Every command by name. */
-export const routes = { run, recipes, sample, chat, runs, info, tokenize } as const;
+export const routes = { run, recipes, runs, sample, chat, eval: evaluate, info, tokenize } as const;

@@ -62,7 +62,7 @@ const schedule = section({
 
 const evaluate = section({
   every: positive(250).describe('steps from one evaluation to the next'),
-  windows: z.int().min(1).optional().describe('windows of validation text (default: all)'),
+  batches: z.int().min(1).optional().describe('batches of validation text (default: all of it)'),
   patience: z.int().min(1).optional().describe('evaluations without improvement that end the run'),
 });
 
@@ -83,7 +83,11 @@ const save = section({
 export const lmSettings = {
   validation: z.number().gt(0).lt(1).default(0.1).describe('last share of the text, kept for validation'),
   steps: positive(1000).describe('training steps'),
-  batch: positive(16).describe('windows in a batch'),
+  batch: positive(16).describe('rows of a batch'),
+  rows: z
+    .enum(['random', 'windows', 'packed'])
+    .default('random')
+    .describe('windows at random places, each window once an epoch, or whole documents side by side'),
   microBatches: z
     .union([z.literal('auto'), z.int().min(1)])
     .default('auto')

@@ -2,7 +2,9 @@ import { readFile } from 'node:fs/promises';
 import {
   ByteTokenizer,
   characterTokenizer,
+  type TokenDataset,
   type Tokenizer,
+  tokenize,
   tokenizerFromJSON,
   trainBpe,
 } from '../data/index.js';
@@ -53,16 +55,6 @@ export async function makeTokenizer(settings: LmConfig['tokenizer'], corpus: Cor
   }
 }
 
-/** The tokens of documents one after the other, each but an only one closed by the token that ends documents. */
-export function tokensOf(documents: readonly string[], tokenizer: Tokenizer): Int32Array {
-  const end = documents.length > 1 && tokenizer.endOfText !== undefined ? [tokenizer.endOfText] : [];
-  const parts = documents.map((text) => tokenizer.encode(text));
-  const all = new Int32Array(parts.reduce((n, part) => n + part.length + end.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    all.set(end, at + part.length);
-    at += part.length + end.length;
-  }
-  return all;
-}
+/** Documents as tokens, each but an only one closed by the token that ends documents. */
+export const tokensOf = (documents: readonly string[], tokenizer: Tokenizer): Promise<TokenDataset> =>
+  tokenize(documents, tokenizer, documents.length > 1 ? {} : { delimit: 'none' });

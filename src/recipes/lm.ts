@@ -5,13 +5,19 @@
  *     anneal run lm 'data=["texts/*.txt"]' tokenizer.kind=bpe model.layers=6 model.dim=384 steps=5000
  *
  * `languageModel` makes such a recipe; `lm` takes its text from files, others (moby-dick, shakespeare) bring
- * text and defaults of their own. Windows of the text are drawn at random; the last share of it is never trained on.
+ * text and defaults of their own. Rows are windows of the text, or whole documents packed together; the last share of it is never trained on.
  */
 import path from 'node:path';
 import { z } from 'zod';
-import type { Tokenizer } from '../data/index.js';
+import {
+  type Feeds,
+  sequentialBatches,
+  TokenBatches,
+  type TokenDataset,
+  type Tokenizer,
+} from '../data/index.js';
 import { Generator } from '../generate/index.js';
-import { AnnealError, crossEntropy, int32, mul, Rng } from '../index.js';
+import { AnnealError, crossEntropy, float32, int32, mean, mul, Rng, reshape, type Tensor } from '../index.js';
 import {
   flopsPerToken,
   type LanguageModelConfig,
@@ -27,14 +33,13 @@ import { optimizerOf } from './lm-optimizer.js';
 import { type LmConfig, lmSettings } from './lm-settings.js';
 import { type Corpus, makeTokenizer, readDocuments, tokensOf } from './lm-text.js';
 import { type Quantity, type RunContext, type RunOutcome, recipe } from './recipe.js';
-import { allWindows, randomWindows } from './windows.js';
 
 /** What is known once the text has been read. */
 export interface Prepared {
   tokenizer: Tokenizer;
   model: LanguageModelConfig;
-  training: Int32Array;
-  validation: Int32Array;
+  training: TokenDataset;
+  validation: TokenDataset;
   /** Tokens per character of the validation text: turns nats per token into nats per character. */
   tokensPerCharacter: number;
 }
@@ -79,8 +84,8 @@ export const lm = languageModel({
 async function prepare(config: LmConfig, documents: string[]): Promise<Prepared> {
   const corpus: Corpus = splitCorpus(documents, config.validation);
   const tokenizer = await makeTokenizer(config.tokenizer, corpus);
-  const training = tokensOf(corpus.training, tokenizer);
-  const validation = tokensOf(corpus.validation, tokenizer);
+  const training = await tokensOf(corpus.training, tokenizer);
+  const validation = await tokensOf(corpus.validation, tokenizer);
   const characters = corpus.validation.reduce((n, text) => n + text.length, 0);
   const { context, dim, mlp, ...rest } = config.model;
   for (const [what, tokens] of [
@@ -155,21 +160,22 @@ async function run(context: RunContext<LmConfig, Prepared>): Promise<RunOutcome>
   const length = model.config.context;
   const generator = new Generator(model, { slots: 1, tokenizer });
   const write = () => continuation(generator, tokenizer, config);
+  const isPacked = config.rows === 'packed';
   const result = await train({
     parameters: model,
-    inputs: { tokens: int32([null, length]), targets: int32([null, length]) },
-    loss: ({ tokens, targets }, mode) => {
-      const loss = crossEntropy(model.forward(tokens), targets);
+    inputs: inputsOf(length, isPacked),
+    loss: (rows, mode) => {
+      const loss = lossOf(model, rows);
       return mode === 'train' ? loss : { loss, perCharacter: mul(loss, tokensPerCharacter) };
     },
-    data: randomWindows(training, batch, length, rng.split('batches')),
+    data: new TokenBatches(training, { batch, context: length, mode: config.rows, seed: config.seed }),
     optimizer: optimizerOf(config),
     steps,
     microBatches: config.microBatches,
     ...(average > 0 && { average: { decay: average } }),
     evaluate: {
       every: config.evaluate.every,
-      batches: allWindows(validation, batch, length, config.evaluate.windows),
+      batches: evaluationBatches(validation, config),
       ...defined({ patience: config.evaluate.patience }),
     },
     sample: { every: config.sample.every, run: async () => (await write()).text },
@@ -186,6 +192,44 @@ async function run(context: RunContext<LmConfig, Prepared>): Promise<RunOutcome>
   });
   await generator.close();
   return conclude(context, result);
+}
+
+type Rows = Readonly<Record<string, Tensor>>;
+
+/** Inputs of a step; the leading axis is open because the last evaluation may have fewer rows. */
+function inputsOf(length: number, isPacked: boolean) {
+  const row = [null, length];
+  const common = { tokens: int32(row), targets: int32(row), weights: float32(row) };
+  return isPacked ? { ...common, documents: int32(row), positions: int32(row) } : common;
+}
+
+/** Mean cross-entropy in nats over the tokens that count; weights have the mean 1. */
+function lossOf(model: Transformer, { tokens, targets, weights, documents, positions }: Rows): Tensor {
+  if (!documents) return crossEntropy(model.forward(tokens!), targets!);
+  const logits = model.forward(tokens!, { documents, positions: positions! });
+  const losses = crossEntropy(logits, targets!, { reduction: 'none' });
+  return mean(mul(reshape(losses, [-1]), reshape(weights!, [-1])));
+}
+
+/** The validation text in order, in batches like those of the training; a last one that is not full is left out. */
+function evaluationBatches(
+  validation: TokenDataset,
+  { batch, rows, evaluate, model: { context } }: LmConfig,
+): Feeds[] {
+  const windows = Math.ceil((validation.length - 1) / context);
+  const all = [
+    ...sequentialBatches(validation, {
+      batch: Math.min(batch, windows),
+      context,
+      documents: rows === 'packed',
+    }),
+  ];
+  // With padding no batch is full; then the mean over batches, of almost as many targets each, has to do.
+  const full =
+    rows === 'packed' ? all : all.filter(({ batch: { tokens }, counted }) => counted === tokens.data.length);
+  const used = (full.length > 0 ? full : all).map((one) => one.batch);
+  const limit = Math.min(used.length, evaluate.batches ?? used.length);
+  return Array.from({ length: limit }, (_, i) => used[Math.floor((i * used.length) / limit)]!);
 }
 
 /** The text that follows the sample's prompt, the prompt in front. */

@@ -1,14 +1,12 @@
-import '../../index.js';
 import { cacheBytesPerToken, flopsPerToken, parameterCount } from '../../models/lm/config.js';
-import { loadLanguageModel } from '../../models/lm/load.js';
 import { configLines, derivedLines } from '../../recipes/format.js';
 import type { Quantity } from '../../recipes/recipe.js';
+import { loadModel } from '../model.js';
 import type { Cli } from '../terminal.js';
 
 /** `anneal info MODEL`. */
 export async function info(this: Cli, { json }: { json?: boolean }, path: string): Promise<void> {
-  const weights = path.endsWith('.gguf') ? 'packed' : 'float32';
-  const { model, tokenizer, chatTemplate, endTokens, name } = await loadLanguageModel(path, { weights });
+  const { model, tokenizer, chatTemplate, endTokens, name } = await loadModel(path);
   const { config } = model;
   const numbers: Quantity[] = [
     { name: 'parameters', value: parameterCount(config), unit: '' },
@@ -44,9 +42,7 @@ export async function tokenize(
   path: string,
   ...texts: string[]
 ): Promise<void> {
-  const { tokenizer } = await loadLanguageModel(path, {
-    weights: path.endsWith('.gguf') ? 'packed' : 'float32',
-  });
+  const { tokenizer } = await loadModel(path);
   for (const text of texts) {
     const tokens = [...tokenizer.encode(text)];
     const pieces = tokens.map((id) => tokenizer.decode([id], { special: true }));
