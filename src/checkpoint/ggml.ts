@@ -63,7 +63,7 @@ const q4: (low: (d: number, bytes: Uint8Array, at: number) => number, header: nu
   };
 
 /** Scale and minimum of group j of 8, packed into 12 bytes of 6-bit numbers. */
-function scaleAndMinimum(bytes: Uint8Array, at: number, j: number): [number, number] {
+export function scaleAndMinimum(bytes: Uint8Array, at: number, j: number): [number, number] {
   if (j < 4) return [bytes[at + j]! & 63, bytes[at + j + 4]! & 63];
   const high = bytes[at + j + 4]!;
   return [(high & 15) | ((bytes[at + j - 4]! >> 6) << 4), (high >> 4) | ((bytes[at + j]! >> 6) << 4)];
@@ -84,18 +84,22 @@ const q4k: BlockReader = (bytes, at, out, to) => {
   }
 };
 
+/** Integer i of a Q6_K block, 0 to 63. */
+export function sixBits(bytes: Uint8Array, at: number, i: number): number {
+  const half = i >> 7;
+  const quarter = (i >> 5) & 3;
+  const l = i & 31;
+  // 4 low bits: quarters 0 and 2 share bytes, and 1 and 3; 2 high bits: all four share one.
+  const low = bytes[at + 64 * half + 32 * (quarter & 1) + l]! >> (quarter < 2 ? 0 : 4);
+  const high = bytes[at + 128 + 32 * half + l]! >> (2 * quarter);
+  return (low & 15) | ((high & 3) << 4);
+}
+
 const q6k: BlockReader = (bytes, at, out, to) => {
   const d = halfAt(bytes, at + 208);
   for (let i = 0; i < 256; i++) {
-    const half = i >> 7;
-    const quarter = (i >> 5) & 3;
-    const l = i & 31;
-    // 4 low bits: quarters 0 and 2 share bytes, and 1 and 3; 2 high bits: all four share one.
-    const low = bytes[at + 64 * half + 32 * (quarter & 1) + l]! >> (quarter < 2 ? 0 : 4);
-    const high = bytes[at + 128 + 32 * half + l]! >> (2 * quarter);
-    const q = ((low & 15) | ((high & 3) << 4)) - 32;
     const scale = Math.fround(d * signed(bytes[at + 192 + (i >> 4)]!));
-    out[to + i] = scale * q;
+    out[to + i] = scale * (sixBits(bytes, at, i) - 32);
   }
 };
 

@@ -47,7 +47,9 @@ export function feedShape(name: string, type: InputType, feed: Feed): number[] {
     return [...feed.shape];
   }
   const length = typeof feed === 'number' ? 1 : feed.length;
-  if (typeof feed !== 'number' && dtypeOf(feed) !== type.dtype) throw fail(feed.constructor.name);
+  // A Uint8Array is the storage of both.
+  const stored = type.dtype === 'uint8' ? 'bool' : type.dtype;
+  if (typeof feed !== 'number' && dtypeOf(feed) !== stored) throw fail(feed.constructor.name);
   const open = type.shape.filter((d) => d === null).length;
   if (open > 1) throw fail('data whose shape is not known; pass a Value, or leave one size open');
   const known = type.shape.reduce<number>((n, d) => n * (d ?? 1), 1);

@@ -26,6 +26,11 @@ export interface VariableOptions {
   trainable?: boolean;
   /** What the parameter does; see `ParameterRole`. */
   role?: ParameterRole;
+  /**
+   * True: its value never changes. Programs hand it to the runtime when they are compiled, which may rearrange
+   * it for its kernels: products with packed weights are fast only so. It is not trainable then.
+   */
+  fixed?: boolean;
 }
 
 /**
@@ -36,6 +41,7 @@ export class Variable extends Tensor implements Slot {
   /** Whether optimisers are meant to change it; an adapter freezes its base by setting this to false. */
   trainable: boolean;
   readonly role: ParameterRole | undefined;
+  readonly fixed: boolean;
   data: TypedArray;
   spare: TypedArray | undefined = undefined;
   #name: string | undefined;
@@ -52,7 +58,8 @@ export class Variable extends Tensor implements Slot {
     Object.assign(node, { outputs: [this], payload: this });
     this.data = data;
     this.#name = options.name;
-    this.trainable = options.trainable ?? true;
+    this.fixed = options.fixed ?? false;
+    this.trainable = (options.trainable ?? true) && !this.fixed;
     this.role = options.role;
   }
 
@@ -77,6 +84,7 @@ export class Variable extends Tensor implements Slot {
         `assign: ${this.name} is ${this.dtype}${formatShape(this.shape)}, its new value ${next.dtype}${formatShape(next.shape)}`,
       );
     }
+    if (this.fixed) throw this.#isFixed('assign');
     const trace = currentTrace();
     if (!trace)
       throw new AnnealError(`assign: ${this.name} can be assigned only while a program is traced; use set()`);
@@ -93,12 +101,17 @@ export class Variable extends Tensor implements Slot {
     if (values.length !== this.size) {
       throw new AnnealError(`set: ${this.name} has ${this.size} elements, the new value ${values.length}`);
     }
+    if (this.fixed) throw this.#isFixed('set');
     this.data.set(values);
   }
 
   /** A copy of the current value, in row-major order. */
   read(): TypedArray {
     return this.data.slice();
+  }
+
+  #isFixed(what: string): AnnealError {
+    return new AnnealError(`${what}: ${this.name} is fixed; compiled programs keep the value that it had`);
   }
 }
 

@@ -18,7 +18,15 @@ export interface OnnxTensor {
   dtype: DType;
   dims: readonly number[];
   /** The elements in row-major order, little-endian; int64 as the bytes of a BigInt64Array. */
-  raw: Uint8Array;
+  raw: Uint8Array | ExternalBytes;
+}
+
+/** Elements that lie outside the file: in another file beside it, or in memory that the runtime is given by name. */
+export interface ExternalBytes {
+  location: string;
+  /** Where they begin in it. Default 0. */
+  offset?: number;
+  length: number;
 }
 
 /** One application of an operator. `''` marks an absent optional input or output. */
@@ -104,7 +112,7 @@ export function encodeModel(model: OnnxModel): Uint8Array<ArrayBuffer> {
   const { graph, functions = [] } = model;
   // A guess that spares large models the doubling, and with it a second copy of their initializers.
   let capacity = 4096 + 128 * graph.nodes.length;
-  for (const tensor of graph.initializers) capacity += tensor.raw.length + 256;
+  for (const { raw } of graph.initializers) capacity += (raw instanceof Uint8Array ? raw.length : 0) + 256;
   const writer = new ProtoWriter(capacity);
 
   // Highest field number first, last element first: ProtoWriter writes backwards.
@@ -192,6 +200,7 @@ function writeAttribute(writer: ProtoWriter, name: string, attribute: OnnxAttrib
 
 function writeTensor(writer: ProtoWriter, tensor: OnnxTensor): void {
   const { name, dtype, dims, raw } = tensor;
+  if (!(raw instanceof Uint8Array)) writeExternal(writer, raw);
   const { bytes, onnx } = dtypes[dtype];
   let expected = bytes;
   for (const dim of dims) expected *= dimension(dim, name);
@@ -200,10 +209,21 @@ function writeTensor(writer: ProtoWriter, tensor: OnnxTensor): void {
       `tensor '${name}' of ${dtype} [${dims.join(', ')}] has ${raw.length} bytes; pass exactly ${expected}`,
     );
   }
-  writer.bytes(9, raw);
+  if (raw instanceof Uint8Array) writer.bytes(9, raw);
   writer.string(8, name);
   writer.int(2, onnx);
   writer.packedInts(1, dims);
+}
+
+/** TensorProto.data_location = EXTERNAL, and where the bytes are. */
+function writeExternal(writer: ProtoWriter, { location, offset = 0, length }: ExternalBytes): void {
+  writer.int(14, 1);
+  eachBackwards(Object.entries({ location, offset, length }), ([key, value]) => {
+    const mark = writer.length;
+    writer.string(2, String(value));
+    writer.string(1, key);
+    writer.message(13, mark);
+  });
 }
 
 function writeValue(writer: ProtoWriter, value: OnnxValue): void {

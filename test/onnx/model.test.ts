@@ -123,7 +123,7 @@ const attribute = (name: string, type: number, fields: object) => ({
   ...fields,
 });
 const tensorType = (elem_type: number, dim: object[]) => ({ tensor_type: { elem_type, shape: { dim } } });
-const rawWeights = { name: 'w', dims: ['2'], data_type: 1, raw_data: [...weights.raw] };
+const rawWeights = { name: 'w', dims: ['2'], data_type: 1, raw_data: [...(weights.raw as Uint8Array)] };
 
 describe('encodeModel', () => {
   test('writes every field under its official number', () => {

@@ -20,6 +20,7 @@ export { constant, scalar, tensor } from './leaf.js';
 export { bandMask, causalMask, full, lowerTriangle, ones, upperTriangle, zeros } from './masks.js';
 export { type MatmulOptions, matmul } from './matmul.js';
 export * from './normalization.js';
+export { type PackedMatrix, packedMatmul, unpackWeights } from './packed-matmul.js';
 export { type PathOptions, pathAttention } from './path.js';
 export * from './pool.js';
 export * from './reduce.js';

@@ -1,0 +1,124 @@
+import type { DType } from '../dtype.js';
+import { AnnealError } from '../errors.js';
+import { checkDTypes, defineOp, floats } from '../op.js';
+import { formatShape, sameShape, sizeOf } from '../shape.js';
+import type { Tensor, TensorType } from '../tensor.js';
+import { add, cast, floor, mul, sub } from './elementwise.js';
+import { concat } from './join.js';
+import { matmul } from './matmul.js';
+import { sum } from './reduce.js';
+import { expandDims, reshape } from './view.js';
+
+type PackedAttributes = {
+  /** 4 or 8 bits a weight. */
+  bits: number;
+  /** Weights that share a scale. */
+  block: number;
+  /** Activations may be rounded to 8 bits, block by block, which is several times faster. */
+  coarse: boolean;
+};
+
+function checkPacked([x, values, scales]: readonly TensorType[], { bits, block }: PackedAttributes): void {
+  const [outputs, blocks, bytes] = values!.shape;
+  checkDTypes([x!, scales!], floats);
+  if (values!.dtype !== 'uint8') throw new AnnealError(`packed values are ${values!.dtype}, not uint8`);
+  if (bits !== 4 && bits !== 8)
+    throw new AnnealError(`weights of ${bits} bits are not supported, only 4 and 8`);
+  const expected = [outputs!, blocks!, (block * bits) / 8];
+  if (!sameShape(values!.shape, expected) || bytes === undefined || x!.shape.at(-1) !== blocks! * block) {
+    throw new AnnealError(
+      `weights ${formatShape(values!.shape)} with blocks of ${block} do not fit x ${formatShape(x!.shape)}`,
+    );
+  }
+  if (!sameShape(scales!.shape, [outputs!, blocks!]))
+    throw new AnnealError(`scales must be ${formatShape([outputs!, blocks!])}`);
+}
+
+/** Integers of packed weights as floats, [..., block]; two of 4 bits share a byte, the first in the low half. */
+function unpack(values: Tensor, bits: number, dtype: DType): Tensor {
+  const bytes = cast(values, dtype);
+  if (bits === 8) return sub(bytes, 128);
+  const high = floor(mul(bytes, 1 / 16));
+  const low = sub(bytes, mul(high, 16));
+  const pairs = concat([expandDims(low, -1), expandDims(high, -1)], -1);
+  return sub(reshape(pairs, [...values.shape.slice(0, -1), values.shape.at(-1)! * 2]), 8);
+}
+
+/**
+ * Weights [..., blocks · block] of values [..., blocks, bytes] and scales [..., blocks]: scale · (q − 2^(bits−1)),
+ * plus a minimum per block where there are minima [..., blocks].
+ */
+export function unpackWeights(values: Tensor, scales: Tensor, bits: number, minima?: Tensor): Tensor {
+  const scaled = mul(unpack(values, bits, scales.dtype), expandDims(scales, -1));
+  const y = minima ? add(scaled, expandDims(minima, -1)) : scaled;
+  return reshape(y, [...y.shape.slice(0, -2), y.shape.at(-2)! * y.shape.at(-1)!]);
+}
+
+const packedMatmulOp = defineOp<PackedAttributes>({
+  name: 'packedMatmul',
+  infer(inputs, attributes) {
+    checkPacked(inputs, attributes);
+    const [x, values] = inputs as [TensorType, TensorType];
+    return [{ dtype: x.dtype, shape: [...x.shape.slice(0, -1), values.shape[0]!] }];
+  },
+  flops: ([x], _attributes, [y]) => 2 * sizeOf(y!.shape) * x!.shape.at(-1)!,
+  decompose: ([x, values, scales], { bits }) => [
+    matmul(x!, unpackWeights(values!, scales!, bits), { transposeB: true }),
+  ],
+  lower(b, node, { bits, block, coarse }) {
+    if (!b.allowsMicrosoft || node.outputs[0]!.dtype !== 'float32') return false;
+    const [x, values] = node.inputs as [Tensor, Tensor];
+    b.resultMicrosoft('MatMulNBits', b.inputs, {
+      K: x.shape.at(-1)!,
+      N: values.shape[0]!,
+      bits,
+      block_size: block,
+      accuracy_level: coarse ? 4 : 1,
+    });
+    return true;
+  },
+  cases: [
+    {
+      inputs: [[3, 32], { shape: [4, 2, 8], dtype: 'uint8', values: bytesOf(64) }, [4, 2]],
+      attributes: { bits: 4, block: 16, coarse: false },
+    },
+    {
+      inputs: [[2, 1, 32], { shape: [3, 1, 32], dtype: 'uint8', values: bytesOf(96) }, [3, 1]],
+      attributes: { bits: 8, block: 32, coarse: false },
+    },
+  ],
+});
+
+/** Bytes in which every bit pattern has its turn. */
+function bytesOf(count: number): number[] {
+  return Array.from({ length: count }, (_, i) => (i * 37 + 11) % 256);
+}
+
+/** A matrix of packed weights, [outputs, inputs]: values of few bits that share a scale in blocks along the inputs. */
+export interface PackedMatrix {
+  /** 4 or 8. */
+  readonly bits: number;
+  /** Inputs that share a scale; a power of two from 16 on. */
+  readonly block: number;
+  /** uint8 [outputs, blocks, block·bits/8]. */
+  readonly values: Tensor;
+  /** float32 [outputs, blocks]. */
+  readonly scales: Tensor;
+  /** float32 [blocks, outputs], added to every weight of a block. */
+  readonly minima?: Tensor | undefined;
+}
+
+/**
+ * x · Wᵀ for x float32 [..., inputs] and packed W, without unpacking it in memory: W = scale · (q − 2^(bits−1)) + minimum.
+ * `coarse` lets the runtime round activations to 8 bits per block, as llama.cpp does.
+ *
+ * A minimum is the same for a block, so its part of the product is the block's sum of x times the minimum: a
+ * product of 1/block of the size, exact and cheap.
+ */
+export function packedMatmul(x: Tensor, weights: PackedMatrix, coarse = true): Tensor {
+  const { bits, block, values, scales, minima } = weights;
+  const y = packedMatmulOp.apply([x, values, scales], { bits, block, coarse })[0]!;
+  if (!minima) return y;
+  const sums = sum(reshape(x, [...x.shape.slice(0, -1), x.shape.at(-1)! / block, block]), -1);
+  return add(matmul(sums, minima), y);
+}
