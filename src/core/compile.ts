@@ -1,5 +1,6 @@
 import { type GraphInput, type GraphOutput, type LoweredGraph, lowerGraph } from '../onnx/graph.js';
-import type { Backend, Executable, Port, SlotBinding } from '../runtime/backend.js';
+import type { Backend, Executable, Kernels, Port, SlotBinding, WeightBinding } from '../runtime/backend.js';
+import { kernelsOf } from './device.js';
 import { allocate } from './dtype.js';
 import { AnnealError, atUserFrame } from './errors.js';
 import { rewrite, topological } from './graph.js';
@@ -22,6 +23,8 @@ export interface Phase {
   inputs: GraphInput[];
   outputs: GraphOutput[];
   slots: SlotBinding[];
+  /** Fixed variables, which are part of the compiled graph. */
+  weights: WeightBinding[];
   roots: readonly Tensor[];
   lowered: LoweredGraph;
   savings: readonly Saving[];
@@ -49,10 +52,11 @@ function readersOf(leaf: Tensor, consumers: ReadonlyMap<Tensor, readonly Node[]>
 /** The tensor whose memory `t` may share. */
 const memoryOf = (t: Tensor): Tensor => (t.node.op.view ? memoryOf(t.node.inputs[0]!) : t);
 
-/** Ops that write a few places of one input and leave the rest as it is: output → the input it may replace. */
+/** Ops that update an input, reading each place before they write it: output → the input it may replace. */
 const updatedInputs: Readonly<Record<string, Readonly<Record<number, number>>>> = {
   cachedAttention: { 1: 3, 2: 4 },
   cacheWrite: { 0: 0 },
+  adamw: { 0: 0, 1: 1, 2: 2 },
 };
 
 /** `next` may be written over the memory of `leaf` while its node reads it: each element is read before. */
@@ -99,6 +103,7 @@ export function isSafeInPlace(
 
 /** Lowers one graph and decides how each variable takes part in it. */
 function makePhase(
+  kernels: Kernels | undefined,
   inputs: ReadonlyMap<string, Tensor>,
   outputs: ReadonlyMap<string, Tensor>,
   assignments: ReadonlyMap<Variable, Tensor>,
@@ -123,31 +128,42 @@ function makePhase(
     name: `out.${name}`,
     tensor: roots[i]!,
   }));
-  const slots = [...new Set([...read, ...targets])].map((slot, i): SlotBinding => {
-    const reads = read.includes(slot) && (consumers.has(slot) || rootSet.has(slot));
-    if (reads) graphInputs.push({ name: `var.${i}.${slot.name}`, tensor: slot });
-    const at = targets.indexOf(slot);
-    const next = at < 0 ? undefined : roots[outputs.size + at]!;
-    if (next) graphOutputs.push({ name: `next.${i}.${slot.name}`, tensor: next });
-    const shared = next !== undefined && roots.filter((r) => r === next).length > 1;
-    return {
-      slot,
-      input: reads ? `var.${i}.${slot.name}` : undefined,
-      output: next ? `next.${i}.${slot.name}` : undefined,
-      inPlace:
-        next !== undefined &&
-        !shared &&
-        !isKept(slot) &&
-        !rootSet.has(slot) &&
-        isSafeInPlace(slot, next, consumers, position, rootSet),
-    };
-  });
+  const fixed = [...new Set(read)].filter((v) => v.fixed);
+  const weights = fixed.map((slot, i) => ({ name: `weight.${i}.${slot.name}`, slot }));
+  const slots = [...new Set([...read, ...targets])]
+    .filter((v) => !v.fixed)
+    .map((slot, i): SlotBinding => {
+      const reads = read.includes(slot) && (consumers.has(slot) || rootSet.has(slot));
+      if (reads) graphInputs.push({ name: `var.${i}.${slot.name}`, tensor: slot });
+      const at = targets.indexOf(slot);
+      const next = at < 0 ? undefined : roots[outputs.size + at]!;
+      if (next) graphOutputs.push({ name: `next.${i}.${slot.name}`, tensor: next });
+      const shared = next !== undefined && roots.filter((r) => r === next).length > 1;
+      return {
+        slot,
+        input: reads ? `var.${i}.${slot.name}` : undefined,
+        output: next ? `next.${i}.${slot.name}` : undefined,
+        inPlace:
+          next !== undefined &&
+          !shared &&
+          !isKept(slot) &&
+          !rootSet.has(slot) &&
+          isSafeInPlace(slot, next, consumers, position, rootSet),
+      };
+    });
   return {
     inputs: graphInputs,
     outputs: graphOutputs,
     slots,
+    weights,
     roots,
-    lowered: lowerGraph(graphInputs, graphOutputs, 'ort'),
+    lowered: lowerGraph(
+      graphInputs,
+      graphOutputs,
+      'ort',
+      kernels,
+      weights.map(({ name, slot }) => ({ name, tensor: slot })),
+    ),
     savings,
   };
 }
@@ -192,6 +208,7 @@ function accumulateOutputs(
  * accumulators, the second runs once and reads their means.
  */
 function splitPhases(
+  kernels: Kernels | undefined,
   traced: TracedProgram,
   count: number,
   keepPrevious: boolean,
@@ -222,8 +239,8 @@ function splitPhases(
   const results = new Map(names.map((name, i) => [name, cut[i]!]));
   return {
     phases: [
-      makePhase(traced.inputs, new Map(), sums),
-      makePhase(new Map(), results, updates, (v) => keepPrevious && !sums.has(v)),
+      makePhase(kernels, traced.inputs, new Map(), sums),
+      makePhase(kernels, new Map(), results, updates, (v) => keepPrevious && !sums.has(v)),
     ],
     accumulators: [...sums.keys()],
   };
@@ -242,11 +259,12 @@ export async function compileProgram(
   microBatches: number,
   keepPrevious = false,
 ): Promise<CompiledProgram> {
+  const kernels = kernelsOf(backend);
   const { phases, accumulators } =
     microBatches > 1
-      ? splitPhases(traced, microBatches, keepPrevious)
+      ? splitPhases(kernels, traced, microBatches, keepPrevious)
       : {
-          phases: [makePhase(traced.inputs, traced.outputs, traced.assignments, () => keepPrevious)],
+          phases: [makePhase(kernels, traced.inputs, traced.outputs, traced.assignments, () => keepPrevious)],
           accumulators: [],
         };
   const executables = await Promise.all(
@@ -257,6 +275,8 @@ export async function compileProgram(
         inputs: ports(phase.inputs, 'in.'),
         outputs: ports(phase.outputs, 'out.'),
         slots: phase.slots,
+        weights: phase.weights,
+        kernels: phase.lowered.kernels,
       }),
     ),
   );

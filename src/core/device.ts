@@ -1,10 +1,15 @@
-import type { Backend, BackendLoader, BackendOptions } from '../runtime/backend.js';
+import type { Backend, BackendLoader, BackendOptions, BackendStats, Kernels } from '../runtime/backend.js';
 import { AnnealError } from './errors.js';
 
 /** Settings of the process; change them before the first program runs. */
 export interface Configuration extends BackendOptions {
   /** Device on which programs run unless they name one: `cpu` (default), `webgpu`, `cuda`. */
   device?: string;
+  /**
+   * Whether programs compiled from now on may use machine code that is emitted at run time (docs/kernels.md).
+   * Default true; where the machine does not allow it, the ordinary operators are used anyway.
+   */
+  native?: boolean;
 }
 
 const loaders = new Map<string, BackendLoader>();
@@ -18,7 +23,7 @@ export function registerDevice(name: string, loader: BackendLoader): void {
 }
 
 /**
- * Sets the default device and the number of threads.
+ * Sets the default device, the number of threads, and whether emitted machine code may be used.
  * @throws AnnealError on an unknown device, or if a runtime with other threads is already running.
  */
 export function configure(options: Configuration): void {
@@ -58,9 +63,24 @@ export function backendOf(device = settings.device ?? 'cpu'): Promise<Backend> {
   return promise;
 }
 
-/** What the runtimes of this process hold: compiled graphs, bytes, runs so far. */
-export function runtimeStats(): Record<string, ReturnType<Backend['stats']>> {
-  return Object.fromEntries([...loaded].map(([name, backend]) => [name, backend.stats()]));
+/** The backend's own kernels, unless the settings forbid them. */
+export const kernelsOf = (backend: Backend): Kernels | undefined =>
+  settings.native === false ? undefined : backend.kernels;
+
+/**
+ * What the runtimes of this process hold: compiled graphs, bytes, runs so far. `native` names the instruction
+ * set that machine code is emitted for, or says why none is.
+ */
+export function runtimeStats(): Record<string, BackendStats & { native: string }> {
+  return Object.fromEntries(
+    [...loaded].map(([name, backend]) => {
+      const kernels = backend.kernels?.status ?? 'not on this device';
+      return [
+        name,
+        { ...backend.stats(), native: settings.native === false ? 'off by configure()' : kernels },
+      ];
+    }),
+  );
 }
 
 let tail: Promise<void> = Promise.resolve();

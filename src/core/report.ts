@@ -18,6 +18,8 @@ export interface ProgramReport {
   modelBytes: number;
   /** Nodes that each pass removed. */
   savings: readonly Saving[];
+  /** Nodes that run as machine code emitted for this processor, by what they compute. */
+  kernels: Readonly<Record<string, number>>;
   /** Milliseconds: starting the runtime, tracing with differentiation, and optimising, lowering and compiling. */
   times: { load: number; trace: number; compile: number };
 }
@@ -105,9 +107,11 @@ export function reportOf(
     peakBytes: 0,
     modelBytes: 0,
     savings: [],
+    kernels: {},
     times,
   };
   const savings = new Map<string, number>();
+  const kernels: Record<string, number> = {};
   compiled.phases.forEach(({ phase }, i) => {
     const cost = phaseCost(phase);
     const runs = i === 0 ? microBatches : 1;
@@ -117,8 +121,9 @@ export function reportOf(
     report.peakBytes = Math.max(report.peakBytes, cost.peakBytes);
     report.modelBytes += cost.modelBytes;
     for (const { pass, nodes } of phase.savings) savings.set(pass, (savings.get(pass) ?? 0) + nodes);
+    for (const [kind, nodes] of phase.lowered.kernelKinds) kernels[kind] = (kernels[kind] ?? 0) + nodes;
   });
-  return { ...report, savings: [...savings].map(([pass, nodes]) => ({ pass, nodes })) };
+  return { ...report, kernels, savings: [...savings].map(([pass, nodes]) => ({ pass, nodes })) };
 }
 
 const typeText = (t: TensorType) => `${dtypes[t.dtype].short}${formatShape(t.shape)}`;

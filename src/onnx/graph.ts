@@ -1,4 +1,4 @@
-import type { TypedArray } from '../core/dtype.js';
+import { dtypes, type TypedArray } from '../core/dtype.js';
 import { AnnealError } from '../core/errors.js';
 import { topological } from '../core/graph.js';
 import { attributesKey, isComposite, makeNode, type NodeExtras } from '../core/op.js';
@@ -6,11 +6,12 @@ import { inputOp } from '../core/ops/leaf.js';
 import { optimize } from '../core/passes/index.js';
 import { formatShape } from '../core/shape.js';
 import type { Node, Tensor } from '../core/tensor.js';
-import { LowerBuilder, type Target } from './lower.js';
-import { encodeModel, type OnnxFunction, type OnnxModel, type OnnxValue } from './model.js';
+import type { Kernels } from '../runtime/backend.js';
+import { domain, LowerBuilder, type Target } from './lower.js';
+import { encodeModel, type OnnxFunction, type OnnxModel, type OnnxTensor, type OnnxValue } from './model.js';
 
-/** Domain of the ops that are compositions: their names, with their decompositions as functions. */
-export const domain = 'anneal';
+export { domain };
+
 const opsets = { '': 23, 'com.microsoft': 1, [domain]: 1 };
 
 /** A named result of a graph. */
@@ -30,6 +31,9 @@ export interface LoweredGraph {
   model: Uint8Array;
   /** The node that each ONNX node came from, by ONNX node name without its `#n`. */
   origins: ReadonlyMap<string, Node>;
+  /** The backend's own operators in the model, and how many nodes of each kind there are. */
+  kernels: readonly string[];
+  kernelKinds: ReadonlyMap<string, number>;
 }
 
 /** Lowers nodes into one builder; composites become calls of functions that it collects. */
@@ -41,6 +45,8 @@ class GraphLowering {
   constructor(
     private readonly builder: LowerBuilder,
     private readonly functions: Map<string, OnnxFunction>,
+    private readonly prefix = '',
+    private readonly isFunction = false,
   ) {}
 
   run(inputs: readonly GraphInput[], outputs: readonly GraphOutput[]): void {
@@ -58,7 +64,7 @@ class GraphLowering {
     order.forEach((node, i) => {
       this.lowerNode(node, i);
     });
-    this.builder.scope = 'outputs';
+    this.builder.scope = `${this.prefix}outputs`;
     for (const { name, tensor } of aliases) {
       this.builder.emitAll('Identity', [this.names.get(tensor)!], { outputs: [name] });
     }
@@ -78,7 +84,7 @@ class GraphLowering {
         );
       return;
     }
-    builder.scope = `${node.op.name}_${index}`;
+    builder.scope = `${this.prefix}${node.op.name}_${index}`;
     this.origins.set(builder.scope, node);
     builder.inputs = node.inputs.map((t) => this.names.get(t)!);
     const composite = isComposite(node.op);
@@ -92,7 +98,11 @@ class GraphLowering {
     while (outputs.at(-1) === '') outputs.pop();
     builder.outputs = outputs;
     if (!isComposite(node.op)) node.op.lower(builder, node, node.attributes);
-    else if (!node.op.lower?.(builder, node, node.attributes)) this.call(node, outputs);
+    else if (!node.op.lower?.(builder, node, node.attributes)) {
+      // ONNX Runtime does not find the overload of a function that another function calls.
+      if (builder.hasKernels || this.isFunction) this.expand(node, outputs);
+      else this.call(node, outputs);
+    }
   }
 
   /** Emits a call of the node's function, which is made on first use for these types and attributes. */
@@ -109,27 +119,27 @@ class GraphLowering {
     builder.emitAll(node.op.name, builder.inputs, { domain, overload: made.overload!, outputs });
   }
 
-  private makeFunction(node: Node, outputs: readonly string[], overload: string): OnnxFunction {
-    if (!isComposite(node.op)) throw new Error('only composites are functions');
-    const extras: NodeExtras = { region: undefined, origin: node.origin };
-    const inputs = node.inputs.map((t, i) => {
-      const name = `i${i}`;
-      const leaf = makeNode(
-        inputOp as never,
-        [],
-        { dtype: t.dtype, shape: t.shape },
-        { ...extras, payload: name },
-      );
-      return { name, tensor: leaf.outputs[0]! };
-    });
-    const parts = node.op.decompose(
-      inputs.map((i) => i.tensor),
-      node.attributes,
+  /**
+   * Lowers the decomposition in place of the node. A runtime would do the same with a function, but
+   * could not know where its own operators fit into one.
+   */
+  private expand(node: Node, outputs: readonly string[]): void {
+    const { builder } = this;
+    const { inputs, roots } = decomposed(node, outputs.length, [...builder.inputs]);
+    const inner = new GraphLowering(builder, this.functions, `${builder.scope}/`, this.isFunction);
+    inner.run(
+      inputs,
+      roots.flatMap((tensor, i) => (outputs[i] ? [{ name: outputs[i], tensor }] : [])),
     );
-    const kept = parts.slice(0, outputs.length);
-    const { roots } = optimize(kept);
+    // Times are attributed to the node that the user's line made.
+    for (const scope of inner.origins.keys()) this.origins.set(scope, node);
+  }
+
+  private makeFunction(node: Node, outputs: readonly string[], overload: string): OnnxFunction {
+    const names = node.inputs.map((_, i) => `i${i}`);
+    const { inputs, roots } = decomposed(node, outputs.length, names);
     const body = new LowerBuilder(this.builder.target);
-    new GraphLowering(body, this.functions).run(
+    new GraphLowering(body, this.functions, '', true).run(
       inputs,
       roots.flatMap((tensor, i) => (outputs[i] ? [{ name: `o${i}`, tensor }] : [])),
     );
@@ -140,17 +150,32 @@ class GraphLowering {
       attributes: { value: { kind: 'tensor' as const, value } },
     }));
     const nodes = [...constants, ...body.nodes];
-    const names = outputs.map((_, i) => `o${i}`);
     return {
       domain,
       name: node.op.name,
       overload,
-      inputs: inputs.map((i) => i.name),
-      outputs: names,
+      inputs: names,
+      outputs: outputs.map((_, i) => `o${i}`),
       nodes,
       opsets,
     };
   }
+}
+
+/** The first `count` results of a composite's decomposition, over leaves of the given names. */
+function decomposed(node: Node, count: number, names: readonly string[]) {
+  if (!isComposite(node.op)) throw new Error('only composites have a decomposition');
+  const extras: NodeExtras = { region: undefined, origin: node.origin };
+  const inputs = node.inputs.map(({ dtype, shape }, i): GraphInput => {
+    const payload = { ...extras, payload: names[i]! };
+    const leaf = makeNode(inputOp as never, [], { dtype, shape }, payload);
+    return { name: names[i]!, tensor: leaf.outputs[0]! };
+  });
+  const parts = node.op.decompose(
+    inputs.map((i) => i.tensor),
+    node.attributes,
+  );
+  return { inputs, roots: optimize(parts.slice(0, count)).roots };
 }
 
 const asValue = ({ name, tensor }: GraphInput): OnnxValue => ({
@@ -164,11 +189,14 @@ export function buildModel(
   inputs: readonly GraphInput[],
   outputs: readonly GraphOutput[],
   target: Target,
-): { model: OnnxModel; origins: ReadonlyMap<string, Node> } {
-  const builder = new LowerBuilder(target);
+  available?: Kernels,
+  weights: readonly GraphInput[] = [],
+): { model: OnnxModel } & Omit<LoweredGraph, 'model'> {
+  const builder = new LowerBuilder(target, available);
   const functions = new Map<string, OnnxFunction>();
   const lowering = new GraphLowering(builder, functions);
-  lowering.run(inputs, outputs);
+  lowering.run([...inputs, ...weights], outputs);
+  const results = new Set(outputs.map(({ name }) => name));
   const model: OnnxModel = {
     irVersion: 10,
     opsets,
@@ -178,19 +206,31 @@ export function buildModel(
       nodes: builder.nodes,
       inputs: inputs.map(asValue),
       outputs: outputs.map(asValue),
-      initializers: [...builder.initializers.values()],
+      initializers: [...builder.initializers.values(), ...weights.map(asExternal)],
+      valueInfo: builder.kernelValues.filter(({ name }) => !results.has(name)),
     },
     functions: [...functions.values()],
   };
-  return { model, origins: lowering.origins };
+  const { kernels, kernelKinds } = builder;
+  return { model, origins: lowering.origins, kernels: [...kernels.keys()], kernelKinds };
 }
 
-/** Serializes a graph. */
+/** A weight whose bytes the runtime is given by its name when the model is loaded. */
+const asExternal = ({ name, tensor: { dtype, shape, size } }: GraphInput): OnnxTensor => ({
+  name,
+  dtype,
+  dims: shape,
+  raw: { location: name, length: size * dtypes[dtype].bytes },
+});
+
+/** Serializes a graph. `weights` are leaves whose bytes stay outside the model. */
 export function lowerGraph(
   inputs: readonly GraphInput[],
   outputs: readonly GraphOutput[],
   target: Target,
+  available?: Kernels,
+  weights: readonly GraphInput[] = [],
 ): LoweredGraph {
-  const { model, origins } = buildModel(inputs, outputs, target);
-  return { model: encodeModel(model), origins };
+  const { model, ...rest } = buildModel(inputs, outputs, target, available, weights);
+  return { model: encodeModel(model), ...rest };
 }

@@ -1,8 +1,9 @@
 import { type DType, dtypes, type TypedArray } from '../core/dtype.js';
 import { AnnealError, atUserFrame } from '../core/errors.js';
 import type { Shape } from '../core/shape.js';
-import type { Node } from '../core/tensor.js';
-import type { OnnxAttribute, OnnxNode, OnnxTensor } from './model.js';
+import type { Node, TensorType } from '../core/tensor.js';
+import type { KernelRequest, Kernels } from '../runtime/backend.js';
+import type { OnnxAttribute, OnnxNode, OnnxTensor, OnnxValue } from './model.js';
 
 /**
  * What a graph may contain. `ort`: operators of ONNX Runtime's `com.microsoft` domain besides the
@@ -36,7 +37,15 @@ export interface EmitOptions {
   outputs?: readonly string[];
 }
 
+/** Domain of the ops that are compositions, and of the operators that are a backend's own. */
+export const domain = 'anneal';
 const microsoft = 'com.microsoft';
+
+/** A value of the graph with its type. */
+interface Named {
+  name: string;
+  type: TensorType;
+}
 
 /** Collects the ONNX nodes and constants of one graph or function while ops lower themselves into it. */
 export class LowerBuilder {
@@ -47,12 +56,62 @@ export class LowerBuilder {
   outputs: readonly string[] = [];
   /** Prefix of fresh names: the node being lowered. */
   scope = '';
+  /** Nodes of the backend's own operators: how many of each, by operator and by kind. */
+  readonly kernels = new Map<string, number>();
+  readonly kernelKinds = new Map<string, number>();
+  /** Types of their results, which a runtime could not infer. */
+  readonly kernelValues: OnnxValue[] = [];
   private counter = 0;
 
-  constructor(readonly target: Target) {}
+  constructor(
+    readonly target: Target,
+    private readonly available?: Kernels,
+  ) {}
+
+  /** Whether `kernel` may find something. */
+  get hasKernels(): boolean {
+    return this.available !== undefined;
+  }
 
   get allowsMicrosoft(): boolean {
     return this.target === 'ort';
+  }
+
+  /**
+   * Emits one of the backend's own operators, if it has one for these types, and returns the names of its
+   * outputs. `inputs` and `outputs` of undefined names are those of the node that is being lowered.
+   */
+  kernel(
+    kind: string,
+    attributes: KernelRequest['attributes'],
+    inputs: readonly Named[],
+    outputs: readonly Partial<Named>[],
+  ): readonly string[] | undefined {
+    const typeOf = ({ type: { dtype, shape } }: Pick<Named, 'type'>) => ({ dtype, shape });
+    const types = outputs.map((o) => typeOf(o as Named));
+    const op = this.available?.find({ kind, attributes, inputs: inputs.map(typeOf), outputs: types });
+    if (op === undefined) return undefined;
+    const names = outputs.map(({ name }) => name ?? this.fresh(kind));
+    this.kernelValues.push(...names.map((name, i) => ({ name, ...types[i]! })));
+    for (const [counts, key] of [
+      [this.kernels, op],
+      [this.kernelKinds, kind],
+    ] as const) {
+      counts.set(key, (counts.get(key) ?? 0) + 1);
+    }
+    return this.emitAll(
+      op,
+      inputs.map(({ name }) => name),
+      { domain, outputs: names },
+    );
+  }
+
+  /** `kernel` for a node whose inputs and outputs are those of the operator; returns whether there is one. */
+  resultKernel(node: Node, kind = node.op.name, attributes: KernelRequest['attributes'] = {}): boolean {
+    const inputs = node.inputs.map((type, i) => ({ name: this.inputs[i]!, type }));
+    const outputs = this.outputs.map((name, i) => ({ name, type: node.outputs[i]! }));
+    if (this.outputs.length !== node.outputs.length || outputs.some(({ name }) => name === '')) return false;
+    return this.kernel(kind, attributes, inputs, outputs) !== undefined;
   }
 
   /** A name that nothing else has. */

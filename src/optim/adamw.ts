@@ -1,5 +1,6 @@
 import { AnnealError } from '../core/errors.js';
-import { add, div, mul, sqrt, square, sub, tanh } from '../core/ops/elementwise.js';
+import { adamwUpdate } from '../core/ops/adamw.js';
+import { add, div, mul, sqrt, sub, tanh } from '../core/ops/elementwise.js';
 import { scalar } from '../core/ops/leaf.js';
 import type { Tensor } from '../core/tensor.js';
 import type { Variable } from '../core/variable.js';
@@ -39,20 +40,21 @@ class AdamW extends Optimizer {
     const { decays = (p) => p.rank >= 2 } = this.options;
     const m = this.slot(parameter, 'm');
     const v = this.slot(parameter, 'v');
-    const nextM = add(mul(m, beta1), mul(gradient, 1 - beta1));
-    // (g·√(1-β₂))² instead of g²·(1-β₂): a factor on the gradient merges with those it already has.
-    const nextV = add(mul(v, beta2), square(mul(gradient, Math.sqrt(1 - beta2))));
     // m̂/(√v̂ + ε) = (m/(√v + ε'))·c with the bias corrections moved into scalars: equal ones of all
     // parameters become one node, and each parameter is passed over once less.
     const correction1 = oneMinusPower(beta1, step);
     const correction2 = sqrt(oneMinusPower(beta2, step));
-    const denominator = add(sqrt(nextV), mul(correction2, epsilon));
-    const moved = div(mul(nextM, div(mul(rate, correction2), correction1)), denominator);
-    const kept =
-      decays(parameter) && weightDecay !== 0 ? mul(parameter, sub(1, mul(rate, weightDecay))) : parameter;
-    m.assign(nextM);
-    v.assign(nextV);
-    parameter.assign(sub(kept, moved));
+    const isDecayed = decays(parameter) && weightDecay !== 0;
+    const scalars = {
+      keep: isDecayed ? sub(1, mul(rate, weightDecay)) : scalar(1),
+      rate: div(mul(rate, correction2), correction1),
+      epsilon: mul(correction2, epsilon),
+      factor: scalar(1),
+    };
+    const next = adamwUpdate({ parameter, m, v }, gradient, scalars, { beta1, beta2 });
+    m.assign(next.m);
+    v.assign(next.v);
+    parameter.assign(next.parameter);
   }
 }
 

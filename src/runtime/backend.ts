@@ -31,6 +31,36 @@ export interface SlotBinding {
   inPlace: boolean;
 }
 
+/** A variable that never changes, as an initializer of the model whose bytes lie outside it. */
+export interface WeightBinding {
+  name: string;
+  slot: Slot;
+}
+
+/** What a backend's own operator has to compute. Operators know the types of their tensors in advance. */
+export interface KernelRequest {
+  /** What it computes, e.g. `geluTanhGrad`. */
+  kind: string;
+  /** Numbers that are part of the function; a flag is 0 or 1. */
+  attributes: Readonly<Record<string, number>>;
+  inputs: readonly KernelType[];
+  outputs: readonly KernelType[];
+}
+
+/** Type of an operand or a result. */
+export interface KernelType {
+  dtype: DType;
+  shape: readonly number[];
+}
+
+/** Operators that a backend has besides those of ONNX. */
+export interface Kernels {
+  /** Name of the operator in the domain `anneal`; undefined where the backend has none, or none that is faster. */
+  find(request: KernelRequest): string | undefined;
+  /** What they are made for, e.g. `avx512`, or why there are none. */
+  readonly status: string;
+}
+
 export interface ExecutableSpec {
   /** For messages and profiles. */
   label: string;
@@ -39,6 +69,10 @@ export interface ExecutableSpec {
   inputs: readonly Port[];
   outputs: readonly Port[];
   slots: readonly SlotBinding[];
+  /** Fixed variables: initializers of the model whose bytes lie outside it, under these names. */
+  weights?: readonly WeightBinding[];
+  /** The backend's own operators in the model, as `Kernels.find` named them. */
+  kernels?: readonly string[];
 }
 
 /** Time of one executed node, from the runtime's own profiler. */
@@ -83,6 +117,7 @@ export interface BackendStats {
 /** A runtime that can execute ONNX models on one device. */
 export interface Backend {
   readonly device: string;
+  readonly kernels?: Kernels | undefined;
   compile(spec: ExecutableSpec): Promise<Executable>;
   /** Resolves when every run that was started has ended. */
   idle(): Promise<void>;

@@ -28,6 +28,7 @@ const siluOp = defineOp({
     return [x!.dtype === 'float64' ? div(x!, add(exp(neg(x!)), 1)) : mul(x!, sigmoid(x!))];
   },
   vjp: ({ inputs: [x] }, [g]) => (g ? siluGradOp.apply([x!, g], {}) : []),
+  lower: (b, node) => b.resultKernel(node),
   cases: elementCases,
 });
 const siluGradOp = defineOp({
@@ -38,6 +39,7 @@ const siluGradOp = defineOp({
     const s = sigmoid(x!);
     return [mul(g!, mul(s, add(mul(x!, sub(1, s)), 1)))];
   },
+  lower: (b, node) => b.resultKernel(node),
   cases: gradCases,
 });
 /** x · sigmoid(x), also called swish. */
@@ -56,6 +58,7 @@ const geluTanhOp = defineOp({
   lower(b, node) {
     // The runtime's operator takes float32 of one axis or more.
     const y = node.outputs[0]!;
+    if (b.resultKernel(node)) return true;
     if (!b.allowsMicrosoft || y.dtype !== 'float32' || y.rank === 0) return false;
     b.resultMicrosoft('FastGelu', b.inputs);
     return true;
@@ -71,6 +74,7 @@ const geluTanhGradOp = defineOp({
     const s = sigmoid(mul(x!, add(mul(x2, k1), k0)));
     return [mul(g!, add(s, mul(mul(y!, sub(1, s)), add(mul(x2, 3 * k1), k0))))];
   },
+  lower: (b, node) => b.resultKernel(node),
   cases: [
     {
       inputs: [

@@ -6,7 +6,7 @@ import { add, mul, sub } from './elementwise.js';
 import { causalMask } from './masks.js';
 import { matmul } from './matmul.js';
 import { sum, unbroadcast } from './reduce.js';
-import { softmax } from './softmax.js';
+import { perElement, sameType, softmax, softmaxGradOp } from './softmax.js';
 import { broadcastTo, expandDims, reshape } from './view.js';
 
 type AttentionAttributes = { causal: boolean; scale: number };
@@ -47,6 +47,47 @@ function groupedMask(mask: Tensor, scores: readonly number[], kvHeads: number): 
   return grouped(broadcastTo(mask, [mask.rank < 4 ? 1 : mask.shape[0]!, ...scores.slice(1)]), kvHeads);
 }
 
+/** How a backend's operator tells which scores lie below the diagonal: matrices of `queries` rows, shifted. */
+function triangle(scores: TensorType): { causal: number; queries: number; shift: number } {
+  const [queries, keys] = scores.shape.slice(-2) as [number, number];
+  return { causal: 1, queries, shift: keys - queries };
+}
+
+/** Softmax of scores [..., queries, keys] of which query i sees those up to i + keys - queries. */
+const causalSoftmaxOp = defineOp({
+  name: 'causalSoftmax',
+  infer: sameType,
+  flops: perElement(3),
+  decompose([scores]: readonly Tensor[]) {
+    const [queries, keys] = scores!.shape.slice(-2) as [number, number];
+    return [softmax(add(scores!, causalMask(queries, keys, scores!.dtype)), -1)];
+  },
+  vjp: ({ outputs: [p] }, [g]) => [g && softmaxGradOp.apply([p!, g], { axis: p!.rank - 1 })[0]!],
+  lower: (b, node) => b.resultKernel(node, 'softmax', triangle(node.outputs[0]!)),
+  cases: [{ inputs: [[2, 3, 3]] }, { inputs: [[2, 5]] }, { inputs: [[1, 2, 2, 4]] }],
+});
+
+/** Gradient of the scores from the probabilities, their gradient, and the sum of the products of both in each row. */
+const scoresGradOp = defineOp<{ causal: boolean }>({
+  name: 'scoresGrad',
+  infer: sameType,
+  flops: perElement(2),
+  decompose: ([p, g, delta]) => [mul(p!, sub(g!, delta!))],
+  lower: (b, node, { causal }) =>
+    b.resultKernel(node, 'scoresGrad', causal ? triangle(node.outputs[0]!) : {}),
+  // Without the triangle: the reference multiplies whatever stands above the diagonal.
+  cases: [
+    {
+      inputs: [
+        [2, 3, 3],
+        [2, 3, 3],
+        [2, 3, 1],
+      ],
+      attributes: { causal: false },
+    },
+  ],
+});
+
 const attentionOp = defineOp<AttentionAttributes>({
   name: 'attention',
   infer(inputs) {
@@ -66,13 +107,12 @@ const attentionOp = defineOp<AttentionAttributes>({
     const kvHeads = k!.shape[1]!;
     const [b, , t, s] = [...q!.shape.slice(0, 3), k!.shape[2]!] as [number, number, number, number];
     let scores = matmul(grouped(q!, kvHeads), shared(k!, heads), { transposeB: true, scale });
-    if (causal && t > 1) scores = add(scores, causalMask(t, s, q!.dtype));
     if (mask) scores = add(scores, heads === kvHeads ? mask : groupedMask(mask, [b, heads, t, s], kvHeads));
-    const p = softmax(scores, -1);
+    const p = causal && t > 1 ? causalSoftmaxOp.apply([scores], {})[0]! : softmax(scores, -1);
     const y = matmul(p, shared(v!, heads));
     return [reshape(y, [b, heads, t, v!.shape[3]!]), reshape(p, [b, heads, t, s])];
   },
-  vjp({ inputs: [q, k, v, mask], outputs: [y, p], attributes: { scale }, needs }, [g, gp]) {
+  vjp({ inputs: [q, k, v, mask], outputs: [y, p], attributes: { causal, scale }, needs }, [g, gp]) {
     if (!g && !gp) return [];
     const heads = q!.shape[1]!;
     const kvHeads = k!.shape[1]!;
@@ -90,7 +130,7 @@ const attentionOp = defineOp<AttentionAttributes>({
       toP = toP ? add(toP, extra) : extra;
       delta = delta ? add(delta, extraDelta) : extraDelta;
     }
-    const toScores = mul(probabilities, sub(toP!, delta!));
+    const toScores = scoresGradOp.apply([probabilities, toP!, delta!], { causal })[0]!;
     const sumGroups = (t: Tensor, like: Tensor) => reshape(heads === kvHeads ? t : sum(t, 2), like.shape);
     return [
       needs(0) ? reshape(matmul(toScores, shared(k!, heads), { scale }), q!.shape) : undefined,

@@ -44,6 +44,9 @@ const rmsNormOp = defineOp<Normal>({
   ],
 });
 
+/** Rows that a kernel adds up at a time: small enough to share the work, large enough for few sums. */
+const rowsOfSum = 64;
+
 const rmsNormGradOp = defineOp({
   name: 'rmsNormGrad',
   infer: ([x, w]: readonly TensorType[]) => [x!, w!],
@@ -56,6 +59,20 @@ const rmsNormGradOp = defineOp({
     const m = matmul(t, mul(reshape(w!, [d, 1]), 1 / d));
     const dx = mul(r!, sub(mul(g!, w!), mul(normal, m)));
     return [dx, reshape(sum(reshape(t, [-1, d]), 0), [d])];
+  },
+  lower(b, node) {
+    const [x, w] = node.inputs as [Tensor, Tensor];
+    const [dx, dw = ''] = b.outputs;
+    // The operator leaves one sum per block of rows, which it can compute in any order.
+    const shape = [Math.ceil(x.size / w.size / rowsOfSum), w.size];
+    const inputs = node.inputs.map((type, i) => ({ name: b.inputs[i]!, type }));
+    const sums = { type: { dtype: w.dtype, shape } };
+    const made = b.kernel('rmsNormGrad', { block: rowsOfSum }, inputs, [{ name: dx!, type: x }, sums]);
+    if (!made) return false;
+    if (dw !== '') {
+      b.emitAll('ReduceSum', [made[1]!, b.ints([0])], { attributes: { keepdims: false }, outputs: [dw] });
+    }
+    return true;
   },
   cases: [{ inputs: [[3, 4], [4], { shape: [3, 1], low: 0.5, high: 2 }, [3, 4]] }],
 });

@@ -40,13 +40,15 @@ const softmaxOp = defineOp<Axis>({
   cases: axisCases,
 });
 
-const softmaxGradOp = defineOp<Axis>({
+/** y·(g - Σ g·y): what a softmax sends back. */
+export const softmaxGradOp = defineOp<Axis>({
   name: 'softmaxGrad',
   infer: sameType,
   flops: perElement(4),
   decompose([y, g], { axis }) {
     return [mul(y!, sub(g!, sum(mul(g!, y!), axis, true)))];
   },
+  lower: (b, node, { axis }) => axis === node.outputs[0]!.rank - 1 && b.resultKernel(node),
   cases: [
     {
       inputs: [

@@ -122,11 +122,41 @@ function foldScalars(node: Node, [a, b]: readonly Tensor[]): readonly Tensor[] |
   return undefined;
 }
 
+/** A scalar factor of an update's gradient goes into the factor that the update has anyway. */
+const foldUpdateFactor: Rule = (node, inputs) => {
+  if (node.op.name !== 'adamw') return undefined;
+  const operands = [...inputs];
+  const gradient = 3;
+  const factor = 7;
+  for (;;) {
+    const source = operands[gradient]!.node;
+    if (source.op.name !== 'mul') break;
+    const at = source.inputs.findIndex((t) => t.rank === 0);
+    const other = source.inputs[1 - at];
+    if (at < 0 || !other || !sameShape(other.shape, operands[gradient]!.shape)) break;
+    operands[factor] = mul(operands[factor]!, source.inputs[at]!);
+    operands[gradient] = other;
+  }
+  return operands[gradient] === inputs[gradient] ? undefined : cloneNode(node, operands).outputs;
+};
+
+/** Axes of size 1 may be anywhere: a transpose that moves only those moves no data. */
+function transposeOfOnes(node: Node, x: Tensor): readonly Tensor[] | undefined {
+  const permutation = node.attributes.permutation as readonly number[];
+  const moved = permutation.filter((axis) => x.shape[axis] !== 1);
+  const inOrder = moved.every((axis, i) => i === 0 || axis > moved[i - 1]!);
+  return inOrder ? [reshape(x, node.outputs[0]!.shape)] : undefined;
+}
+
 const viewRules: Rule = (node, [x]) => {
   const source = x?.node;
   if (node.op.name === 'reshape') {
     if (sameShape(x!.shape, node.outputs[0]!.shape)) return [x!];
     if (source!.op.name === 'reshape') return [reshape(source!.inputs[0]!, node.outputs[0]!.shape)];
+  }
+  if (node.op.name === 'transpose') {
+    const flat = transposeOfOnes(node, x!);
+    if (flat) return flat;
   }
   if (node.op.name === 'transpose' && source!.op.name === 'transpose') {
     const outer = node.attributes.permutation as readonly number[];
@@ -149,7 +179,10 @@ export const algebra: Pass = {
     rewrite(
       roots,
       (node, inputs) =>
-        viewRules(node, inputs) ?? foldScalars(node, inputs) ?? withoutBroadcast(node, inputs),
+        viewRules(node, inputs) ??
+        foldScalars(node, inputs) ??
+        foldUpdateFactor(node, inputs) ??
+        withoutBroadcast(node, inputs),
     ),
 };
 

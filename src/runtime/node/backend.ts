@@ -1,6 +1,14 @@
 import { AnnealError } from '../../core/errors.js';
+import { nativeKernels } from '../../native/kernels.js';
 import { encodeModel } from '../../onnx/model.js';
-import type { Backend, BackendOptions, BackendStats, Executable, ExecutableSpec } from '../backend.js';
+import type {
+  Backend,
+  BackendOptions,
+  BackendStats,
+  Executable,
+  ExecutableSpec,
+  Kernels,
+} from '../backend.js';
 import { RunQueue } from '../queue.js';
 import { availableDevices, type Environment, environment, type NodeDevice } from './environment.js';
 import { labelled, NodeExecutable } from './executable.js';
@@ -47,10 +55,17 @@ class NodeBackend implements Backend {
     this.#slots = new SlotTable(env, this.#counters);
   }
 
+  /** Other devices keep their tensors where machine code for the processor cannot reach them. */
+  get kernels(): Kernels | undefined {
+    return this.device === 'cpu' ? nativeKernels() : undefined;
+  }
+
   async compile(spec: ExecutableSpec): Promise<Executable> {
     const env = this.#environment;
     const { device } = this;
-    const session = await labelled(spec.label, createSession(env, { model: spec.model, device }));
+    const { model, kernels, weights } = spec;
+    const request = { model, device, kernels, weights };
+    const session = await labelled(spec.label, createSession(env, request));
     try {
       const program = new Program(env, this.#counters, this.#slots, spec, session);
       return new NodeExecutable(env, device, this.#queue, spec, program);

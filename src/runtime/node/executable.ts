@@ -64,10 +64,10 @@ export class NodeExecutable implements Executable {
   async #record(feeds: readonly TypedArray[], repeats: number, prefix: string): Promise<void> {
     const { ort } = this.#environment;
     // Profiling is a property of the session from the start; the ordinary one stays free of its cost.
-    const { model, label } = this.#spec;
+    const { model, label, kernels, weights } = this.#spec;
     const session = await labelled(
       label,
-      createSession(this.#environment, { model, device: this.#device, profile: prefix }),
+      createSession(this.#environment, { model, device: this.#device, kernels, weights, profile: prefix }),
     );
     try {
       for (let run = 0; run <= repeats; run++) await this.#program.run(feeds, session);

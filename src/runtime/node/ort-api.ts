@@ -20,7 +20,8 @@ export interface NativeFunction<Args extends readonly unknown[], Result> {
 
 /** The part of koffi that the runtime uses; spelled out because koffi is an optional peer. */
 export interface Koffi {
-  load(file: string): { func(definition: string): (...args: unknown[]) => unknown };
+  /** `null`: what the process has loaded already, the C library among it. */
+  load(file: string | null): { func(definition: string): (...args: unknown[]) => unknown };
   proto(result: string, args: readonly string[]): unknown;
   decode(address: Pointer, type: unknown, length?: number): unknown;
   array(type: string, length: number): unknown;
@@ -57,6 +58,9 @@ const signatures = {
   SetOptimizedModelFilePath: [11, p, [p, 'path']],
   EnableProfiling: [14, p, [p, 'path']],
   SetSessionGraphOptimizationLevel: [23, p, [p, 'int']],
+  CreateCustomOpDomain: [26, p, ['str', p]],
+  CustomOpDomain_Add: [27, p, [p, p]],
+  AddCustomOpDomain: [28, p, [p, p]],
   CreateTensorWithDataAsOrtValue: [49, p, [p, p, 'size_t', p, 'size_t', 'int', p]],
   CreateCpuMemoryInfo: [69, p, ['int', 'int', p]],
   AllocatorFree: [76, p, [p, p]],
@@ -79,6 +83,7 @@ const signatures = {
   CreateCUDAProviderOptions: [205, p, [p]],
   ReleaseCUDAProviderOptions: [208, 'void', [p]],
   SessionOptionsAppendExecutionProvider: [216, p, [p, 'str', p, p, 'size_t']],
+  AddExternalInitializersFromFilesInMemory: [279, p, [p, p, p, p, 'size_t']],
 } as const satisfies Record<string, readonly [number, keyof Results, readonly (keyof Parameters)[]]>;
 
 type Arguments<C extends readonly (keyof Parameters)[]> = { [I in keyof C]: Parameters[C[I]] };
@@ -94,6 +99,8 @@ export type OrtApi = {
 /** The loaded library. */
 export interface Ort {
   api: OrtApi;
+  /** Address of a function by its index in the OrtApi struct, for code that calls it without JavaScript. */
+  addressOf(index: number): Pointer;
   koffi: Koffi;
   /** Folder of the library file, where add-on providers lie beside it. */
   directory: string;
@@ -194,7 +201,8 @@ function openLibrary(koffi: Koffi, file: string): Ort {
       `onnxruntime-node ${version} is too old, version 1.${apiVersion} is needed; run: ${installLine}`,
     );
   }
-  return { api: bindFunctions(koffi, struct), koffi, directory: path.dirname(file), handle };
+  const addressOf = (index: number) => addresses(koffi, struct + 8n * BigInt(index), 1)[0]!;
+  return { api: bindFunctions(koffi, struct), addressOf, koffi, directory: path.dirname(file), handle };
 }
 
 function bindFunctions(koffi: Koffi, struct: Pointer): OrtApi {

@@ -1,0 +1,126 @@
+import { domain } from '../onnx/lower.js';
+import type { KernelRequest, Kernels } from '../runtime/backend.js';
+import { check, loadOrt, type Ort, type Pointer, resultOf } from '../runtime/node/ort-api.js';
+import { detectSupport, type Support } from './cpu.js';
+import { OperatorFactory, type OperatorSpec } from './custom-op.js';
+import type { InstructionSet } from './instructions.js';
+import { compileRows } from './row-kernel.js';
+import { rowOperator } from './row-operators.js';
+
+/** Settings for tests and comparisons. */
+export interface KernelOptions {
+  /** Uses this set instead of the best one of the processor, which must have it. */
+  set?: InstructionSet;
+  /** Stands in for the probe of the machine. */
+  support?: Support;
+}
+
+/** OrtCustomOp* of every operator that was made, by its name, and OrtCustomOpDomain* by the names in it. */
+const operators = new Map<string, Pointer>();
+const domains = new Map<string, Pointer>();
+
+const sizeOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
+
+/**
+ * Operators made of emitted machine code, for nodes that ONNX Runtime could also compute from ordinary ones.
+ * Where the machine does not allow it, `find` has none, and `status` says why.
+ */
+export class NativeKernels implements Kernels {
+  readonly #ort: Ort;
+  readonly #support: Support;
+  readonly #set: InstructionSet | undefined;
+  readonly #code = new Map<string, Pointer>();
+  /** Name of the operator for a request, by everything that it depends on; undefined: there is none. */
+  readonly #names = new Map<string, string | undefined>();
+  #factory: OperatorFactory | undefined;
+
+  constructor(options: KernelOptions = {}) {
+    this.#ort = loadOrt();
+    this.#support = options.support ?? detectSupport();
+    const { sets } = this.#support;
+    this.#set = options.set === undefined ? sets[0] : sets.find((set) => set === options.set);
+  }
+
+  /** The instruction set in use, or why there is none. */
+  get status(): string {
+    return this.#set ?? this.#support.reason ?? 'the instruction set that was asked for is missing';
+  }
+
+  find(request: KernelRequest): string | undefined {
+    if (!this.#set) return undefined;
+    const key = JSON.stringify(request);
+    if (!this.#names.has(key)) this.#names.set(key, this.#make(request, this.#set));
+    return this.#names.get(key);
+  }
+
+  #make(request: KernelRequest, set: InstructionSet): string | undefined {
+    const found = rowOperator(request);
+    if (!found) return undefined;
+    return this.#operator(request, {
+      task: this.#codeOf(found.code, () => compileRows(found.formula(), set, { causal: found.causal })),
+      ...found,
+    });
+  }
+
+  #operator(
+    { kind, inputs, outputs }: KernelRequest,
+    work: Pick<OperatorSpec, 'task' | 'tasks' | 'parameters' | 'inPlace'>,
+  ): string {
+    const { task, tasks, parameters, inPlace } = work;
+    const name = `${kind}_${operators.size}`;
+    this.#factory ??= new OperatorFactory(this.#ort, this.#installer());
+    const operator = this.#factory.make({
+      name,
+      inputBytes: inputs.map(({ shape }) => 4 * sizeOf(shape)),
+      outputShapes: outputs.map(({ shape }) => shape),
+      task,
+      tasks,
+      parameters,
+      inPlace,
+    });
+    operators.set(name, operator);
+    return name;
+  }
+
+  /** Installs machine code on first use. */
+  #codeOf(key: string, emit: () => Uint8Array): Pointer {
+    let found = this.#code.get(key);
+    if (found === undefined) {
+      found = this.#installer()(emit());
+      this.#code.set(key, found);
+    }
+    return found;
+  }
+
+  #installer() {
+    if (this.#support.reason !== undefined) throw new Error(this.#support.reason);
+    return this.#support.install;
+  }
+}
+
+/** OrtCustomOpDomain* with these operators. It lives as long as the process: sessions refer to it. */
+export function domainOf(names: readonly string[]): Pointer {
+  const { api } = loadOrt();
+  const sorted = [...new Set(names)].sort();
+  const key = sorted.join();
+  let found = domains.get(key);
+  if (found === undefined) {
+    found = resultOf(api, (out) => api.CreateCustomOpDomain(domain, out));
+    for (const name of sorted) check(api, api.CustomOpDomain_Add(found, operators.get(name)!));
+    domains.set(key, found);
+  }
+  return found;
+}
+
+let shared: NativeKernels | undefined;
+
+/** The kernels of this process, made on first use. */
+export function nativeKernels(): NativeKernels {
+  shared ??= new NativeKernels();
+  return shared;
+}
+
+/** Puts other kernels in the place of the process's, for programs compiled from now on. Tests use it. */
+export function replaceKernels(options: KernelOptions): void {
+  shared = new NativeKernels(options);
+}
