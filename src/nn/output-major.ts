@@ -4,7 +4,7 @@ import { reshape, transpose } from '../core/ops/view.js';
 import type { Tensor } from '../core/tensor.js';
 import { Variable } from '../core/variable.js';
 import { checkInputs, Linear, type Projection } from './linear.js';
-import { type Module, modulesOf } from './module.js';
+import { type Module, modulesOf, parametersOf } from './module.js';
 
 /** Up to this many rows the weight is the better left operand: it is read as it lies, never repacked. */
 const fewRows = 96;
@@ -58,6 +58,7 @@ export class OutputMajorLinear implements Projection {
     const turned = new Variable(data, 'float32', [outputs, inputs], {
       name: weight.name,
       trainable: weight.trainable,
+      ...(weight.role ? { role: weight.role } : {}),
     });
     return new OutputMajorLinear(inputs, outputs, turned, bias);
   }
@@ -70,6 +71,8 @@ export class OutputMajorLinear implements Projection {
  * @returns the number of layers replaced.
  */
 export function toOutputMajor(model: Module): number {
+  // Before the weights are taken out of their places: names are paths.
+  parametersOf(model);
   let count = 0;
   for (const module of modulesOf(model).values()) {
     for (const [key, value] of Object.entries(module)) {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { int32, program, Rng } from '../../src/index.js';
+import { int32, program, Rng, zeros } from '../../src/index.js';
 import { type LanguageModelConfig, Transformer } from '../../src/models/lm/index.js';
 import { initialize, KVCache } from '../../src/nn/index.js';
 
@@ -104,5 +104,72 @@ describe('a pass with a KV cache equals one without', () => {
     }
     chunk.dispose();
     step.dispose();
+  });
+});
+
+describe('rows of a cache', () => {
+  it('move to a cache of another capacity, and fork', async () => {
+    const model = modelOf(base);
+    const [prompt] = sequences([9], new Rng(3)) as [Int32Array];
+    const staging = new KVCache(model.cacheShape(), 1, 12);
+    const chunk = continuation(model, staging, 9);
+    await chunk({ tokens: prompt, lengths: Int32Array.of(0) });
+    const decoding = new KVCache(model.cacheShape(), 3, 24);
+    decoding.copyRow(staging, 0, 2, 9);
+    decoding.copyRow(decoding, 2, 0, 9);
+    const step = continuation(model, decoding, 1);
+    const tokens = Int32Array.of(4, 7, 5);
+    const y = (await step({ tokens, lengths: Int32Array.of(9, 0, 9) })).y.data;
+    const rows = [Int32Array.of(...prompt, 4), Int32Array.of(7), Int32Array.of(...prompt, 5)];
+    const want = await uncached(model, rows);
+    const v = base.vocabulary;
+    for (const [b, row] of rows.entries()) {
+      expectClose(y.subarray(b * v, (b + 1) * v), want[b]!.subarray((row.length - 1) * v), `row ${b}`);
+    }
+    chunk.dispose();
+    step.dispose();
+  });
+
+  it('know their size, and refuse what does not fit', () => {
+    const cache = new KVCache({ layers: 2, kvHeads: 3, headDim: 4 }, 2, 5);
+    expect(cache.bytes).toBe(2 * 2 * 4 * (2 * 3 * 5 * 4));
+    expect(cache.rowSize).toBe(60);
+    expect(cache.layers[1]!.values.name).toBe('cache.1.values');
+    expect(cache.layers[0]!.keys.trainable).toBe(false);
+    const other = new KVCache({ layers: 2, kvHeads: 3, headDim: 6 }, 2, 5);
+    expect(() => cache.copyRow(other, 0, 0, 1)).toThrow(/models of different shapes/);
+    expect(() => cache.copyRow(cache, 0, 2, 1)).toThrow(
+      /1 tokens from row 0 .* to row 2 \(of 2, capacity 5\)/,
+    );
+    expect(() => cache.copyRow(cache, 0, 1, 6)).toThrow(/6 tokens/);
+    expect(() => new KVCache({ layers: 2, kvHeads: 0, headDim: 4 }, 1, 1)).toThrow(/kvHeads is 0/);
+  });
+
+  it('are written in place by a pass', async () => {
+    const model = modelOf(base);
+    const cache = new KVCache(model.cacheShape(), 2, 8);
+    const arrays = cache.layers.flatMap(({ keys, values }) => [keys.data, values.data]);
+    for (const length of [1, 3]) {
+      const run = continuation(model, cache, length);
+      await run({ tokens: new Int32Array(2 * length), lengths: Int32Array.of(1, 4) });
+      run.dispose();
+    }
+    const after = cache.layers.flatMap(({ keys, values }) => [keys.data, values.data]);
+    after.forEach((array, i) => {
+      expect(array).toBe(arrays[i]);
+    });
+    expect(cache.layers.every(({ keys, values }) => !keys.spare && !values.spare)).toBe(true);
+  });
+
+  it('go with causal attention only, and with as many rows', () => {
+    const model = modelOf(base);
+    const cache = new KVCache(model.cacheShape(), 2, 8);
+    const [tokens, lengths] = [zeros([2, 1], 'int32'), zeros([2], 'int32')];
+    const pass = { cache, lengths };
+    expect(() => model.hidden(tokens, { cache: pass, causal: false })).toThrow(/with a KV cache is causal/);
+    expect(() => model.hidden(tokens, { cache: pass, documents: tokens })).toThrow(
+      /with a KV cache is causal/,
+    );
+    expect(() => model.hidden(zeros([3, 1], 'int32'), { cache: pass })).toThrow(/has 2 rows, the tokens 3/);
   });
 });

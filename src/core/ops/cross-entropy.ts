@@ -1,7 +1,7 @@
 import { AnnealError } from '../errors.js';
 import { checkDTypes, defineOp, floats } from '../op.js';
 import { sameShape, sizeOf } from '../shape.js';
-import type { Tensor } from '../tensor.js';
+import type { Tensor, TensorType } from '../tensor.js';
 import { add, cast, div, equal, exp, logicalNot, maximum, mul, neg, sub, where } from './elementwise.js';
 import { scatterAdd, takeAlongAxis } from './indexing.js';
 import { mean, sum } from './reduce.js';
@@ -36,9 +36,9 @@ const crossEntropyOp = defineOp<CrossEntropyAttributes>({
     let toLogits: Tensor | undefined;
     if (g) {
       const ignored = ignoreIndex === undefined ? undefined : equal(targets!, ignoreIndex);
-      const rows = expandDims(ignored ? where(ignored, 0, g) : g, -1);
-      const safe = expandDims(ignored ? where(ignored, 0, targets!) : targets!, -1);
-      toLogits = sub(mul(exp(lp!), rows), scatterAdd(safe, rows, lp!.shape[1]!, -1));
+      const rows = ignored ? where(ignored, 0, g) : g;
+      const safe = ignored ? where(ignored, 0, targets!) : targets!;
+      toLogits = crossEntropyGradOp.apply([lp!, safe, rows], {})[0]!;
     }
     if (glp) {
       const through = sub(glp, mul(exp(lp!), sum(glp, -1, true)));
@@ -54,6 +54,34 @@ const crossEntropyOp = defineOp<CrossEntropyAttributes>({
     {
       inputs: [[4, 3], { shape: [4], dtype: 'int32', values: [2, -1, 0, -1] }],
       attributes: { ignoreIndex: -1 },
+    },
+  ],
+});
+
+/**
+ * rows · (softmax - one-hot) from log-probabilities. With a wide vocabulary this is the largest tensor of a training
+ * step, so its lowering makes no second one: every node works in place on the memory of the first.
+ */
+const crossEntropyGradOp = defineOp({
+  name: 'crossEntropyGrad',
+  infer: ([lp]: readonly TensorType[]) => [lp!],
+  flops: (_inputs, _attributes, [y]) => 2 * sizeOf(y!.shape),
+  decompose([lp, targets, rows]: readonly Tensor[]) {
+    const column = expandDims(rows!, -1);
+    const hot = scatterAdd(expandDims(targets!, -1), column, lp!.shape[1]!, -1);
+    return [sub(mul(exp(lp!), column), hot)];
+  },
+  lower(b) {
+    const [lp, targets, rows] = b.inputs as [string, string, string];
+    const column = b.emit('Unsqueeze', [rows, b.ints([1])]);
+    const scaled = b.emit('Mul', [b.emit('Exp', [lp]), column]);
+    const index = b.emit('Unsqueeze', [targets, b.ints([1])]);
+    b.result('ScatterElements', [scaled, index, b.emit('Neg', [column])], { axis: 1, reduction: 'add' });
+    return true;
+  },
+  cases: [
+    {
+      inputs: [{ shape: [3, 5], low: -3, high: 0 }, { shape: [3], dtype: 'int32', values: [0, 4, 2] }, [3]],
     },
   ],
 });

@@ -1,7 +1,8 @@
+import type { LowerBuilder } from '../../onnx/lower.js';
 import { AnnealError } from '../errors.js';
 import { type Applicable, checkDTypes, defineOp, floats, type OpCase } from '../op.js';
 import { formatShape, sameShape, sizeOf, tryBroadcast } from '../shape.js';
-import type { Tensor } from '../tensor.js';
+import type { Node, Tensor } from '../tensor.js';
 import { add, mul, neg, sub } from './elementwise.js';
 import { concat, split } from './join.js';
 import { matrix } from './masks.js';
@@ -99,8 +100,29 @@ const rotaryOp: Applicable<RotaryAttributes> = defineOp<RotaryAttributes>({
       unbroadcast(sub(mul(gb, a), mul(ga, b)), sin!.shape),
     ];
   },
+  lower: lowerRotary,
   cases: rotaryCases,
 });
+
+/**
+ * ONNX Runtime's RotaryEmbedding takes tables [positions, size/2] and a number of a position per token: token t of
+ * row b has its own row of the tables, or row t where all rows of x share them.
+ */
+function lowerRotary(b: LowerBuilder, node: Node, { interleaved }: RotaryAttributes): boolean {
+  const [x, table] = node.inputs as [Tensor, Tensor];
+  if (!b.allowsMicrosoft || x.dtype !== 'float32' || x.rank !== 4 || x.size === 0) return false;
+  const [rows, , length, size] = x.shape as [number, number, number, number];
+  const isShared = sameShape(table.shape, [length, size / 2]);
+  const isOwn = sameShape(table.shape, [rows, 1, length, size / 2]);
+  if (!isShared && !isOwn) return false;
+  const flat = (name: string) => (isOwn ? b.emit('Reshape', [name, b.ints([-1, size / 2])]) : name);
+  const tokens = Array.from({ length: rows * length }, (_, i) => i);
+  const positions = isOwn ? b.vectorOf(tokens, 'int64', [rows, length]) : b.vectorOf([0], 'int64');
+  b.resultMicrosoft('RotaryEmbedding', [b.inputs[0]!, positions, flat(b.inputs[1]!), flat(b.inputs[2]!)], {
+    interleaved,
+  });
+  return true;
+}
 
 /** The two coordinates of each rotated plane. */
 function halves(x: Tensor, { interleaved }: RotaryAttributes): [Tensor, Tensor] {
