@@ -21,6 +21,10 @@ const listings: Readonly<Record<string, Listing>> = {
     summary: "nanoGPT's example for a processor, on a copy of tiny Shakespeare",
     load: async () => (await import('./shakespeare.js')).shakespeare,
   },
+  sft: {
+    summary: 'fine-tune a language model on conversations or question-answer pairs',
+    load: async () => (await import('./sft.js')).sft,
+  },
 };
 
 export { listings as recipes };

@@ -3,6 +3,7 @@ import { AnnealError } from '../../core/errors.js';
 import { tokenizerFromGguf } from '../../data/gguf-tokenizer.js';
 import type { Tokenizer } from '../../data/tokenizer.js';
 import { tokenizerFromJSON } from '../../data/tokenizer-json.js';
+import { mergeLora } from '../../nn/lora.js';
 import { configFromGguf } from './gguf-config.js';
 import { configFromHuggingFace, type JsonObject } from './hugging-face.js';
 import { Transformer } from './transformer.js';
@@ -129,6 +130,37 @@ function bundle(
   return { model, tokenizer, ...(chatTemplate !== undefined && { chatTemplate }), endTokens, name };
 }
 
+/**
+ * An adapter in PEFT's format on the base that it names. The update is added to float32 weights, and stays
+ * beside packed ones; a template and end tokens in the folder go before the base's.
+ */
+async function loadAdapted(folder: string, weights: 'float32' | 'packed'): Promise<LanguageModelBundle> {
+  const { path } = await files();
+  const settings = (await readJson(path.join(folder, 'adapter_config.json'))) ?? {};
+  const base = settings.base_model_name_or_path;
+  if (typeof base !== 'string' || !(await exists(base))) {
+    throw new AnnealError(
+      `${folder} is an adapter of ${typeof base === 'string' ? base : 'a model that it does not name'}, which is not here; correct base_model_name_or_path in its adapter_config.json`,
+    );
+  }
+  const loaded = await loadLanguageModel(base, { weights });
+  const { loadAdapter } = await import('./adapter.js');
+  await loadAdapter(folder, loaded.model);
+  if (weights === 'float32') mergeLora(loaded.model);
+  const chatTemplate = await chatTemplateOf(
+    folder,
+    (await readJson(path.join(folder, 'tokenizer_config.json'))) ?? {},
+  );
+  const generation = (await readJson(path.join(folder, 'generation_config.json'))) ?? {};
+  const endTokens = tokenIds(generation.eos_token_id);
+  return {
+    ...loaded,
+    ...(chatTemplate !== undefined && { chatTemplate }),
+    ...(endTokens.length > 0 && { endTokens }),
+    name: path.basename(path.resolve(folder)),
+  };
+}
+
 /** The tokenizer that a GGUF file's metadata describe. */
 function ggufTokenizer({ metadata, name }: GgufFile): { tokenizer: Tokenizer; endTokens: number[] } {
   const get = (key: string) => metadata[`tokenizer.ggml.${key}`];
@@ -174,22 +206,24 @@ async function loadGguf(file: string, isPacked: boolean): Promise<LanguageModelB
   }
 }
 
-/** The best checkpoint of a run directory where it says which that is, else the last. */
+/** The checkpoint of a run's best evaluation where there is one, else the last. */
 async function checkpointOf(run: string): Promise<string> {
   const { fs, path } = await files();
   const folder = path.join(run, 'checkpoints');
-  const best = path.join(folder, 'best');
-  if (await exists(path.join(best, 'config.json'))) return best;
   const steps = (await fs.readdir(folder))
     .map((name) => Number(/^step-(\d+)$/.exec(name)?.[1] ?? Number.NaN))
     .filter(Number.isFinite);
   if (steps.length === 0) throw new AnnealError(`${run} has no checkpoint yet`);
-  return path.join(folder, `step-${Math.max(...steps)}`);
+  const at = (step: number) => path.join(folder, `step-${step}`);
+  const last = at(Math.max(...steps));
+  const best = (await readJson(path.join(last, 'state.json')))?.best as { step?: unknown } | null | undefined;
+  const isKept = typeof best?.step === 'number' && steps.includes(best.step);
+  return isKept ? at(best.step as number) : last;
 }
 
 /**
- * Loads a language model: a directory in Hugging Face's layout, a `.gguf` file, or the directory of a run (its best
- * checkpoint, else its last).
+ * Loads a language model: a directory in Hugging Face's layout, a `.gguf` file, an adapter in PEFT's format that
+ * names its base, or the directory of a run (its best checkpoint, else its last).
  *
  * @throws AnnealError that says what is wrong: no such path; an unknown architecture, feature or element type by its
  * name; a truncated or corrupt file; tensors that are missing, extra or of another shape. Nothing is loaded then.
@@ -206,12 +240,15 @@ export async function loadLanguageModel(
     if (source.endsWith('.gguf')) return loadGguf(source, weights === 'packed');
     throw new AnnealError(`${source} is neither a model directory nor a .gguf file`);
   }
+  const folder = (await exists(path.join(source, 'checkpoints'))) ? await checkpointOf(source) : source;
+  const isAdapter =
+    (await exists(path.join(folder, 'adapter_config.json'))) &&
+    !(await exists(path.join(folder, 'config.json')));
+  if (isAdapter) return loadAdapted(folder, weights);
   if (weights === 'packed') {
     throw new AnnealError(
       `weights: 'packed' keeps the blocks of a .gguf file; ${source} is a directory, load it as 'float32'`,
     );
   }
-  return loadDirectory(
-    (await exists(path.join(source, 'checkpoints'))) ? await checkpointOf(source) : source,
-  );
+  return loadDirectory(folder);
 }

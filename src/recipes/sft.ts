@@ -1,0 +1,367 @@
+/**
+ * Supervised fine-tuning on conversations or question-answer pairs, with the loss on answers only:
+ *
+ *     anneal run sft model=SmolLM2-135M-Instruct.Q4_1.gguf data=gsm8k_train.jsonl
+ *     anneal run sft model=runs/lm data=chats.jsonl method=full optimizer.lr=1e-4 epochs=3
+ *
+ * Trains an adapter (LoRA) or all weights. Checkpoints are adapters in PEFT's format or whole model directories;
+ * at the end the best one is exported.
+ */
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { writeFileAtomically } from '../checkpoint/atomic.js';
+import { openSafetensorsFile } from '../checkpoint/safetensors-files.js';
+import {
+  type Conversation,
+  encodeChat,
+  type LanguageBatch,
+  TokenBatches,
+  type TokenDataset,
+} from '../data/index.js';
+import { Generator } from '../generate/index.js';
+import {
+  AnnealError,
+  adamW,
+  constantRate,
+  cosine,
+  float32,
+  int32,
+  linear,
+  type Schedule,
+  type Variable,
+  warmup,
+} from '../index.js';
+import { loadAdapter, saveAdapter } from '../models/lm/adapter.js';
+import { defaultChatTemplate } from '../models/lm/chat-template.js';
+import { flopsPerToken, parameterCount } from '../models/lm/config.js';
+import { type LanguageModelBundle, loadLanguageModel } from '../models/lm/load.js';
+import { languageModelLoss } from '../models/lm/loss.js';
+import { modelFiles, saveLanguageModel } from '../models/lm/save.js';
+import { loadParameter, placeParameters } from '../models/lm/weights.js';
+import { applyLora, mergeLora, trainableParameters } from '../nn/lora.js';
+import { bestCheckpoint, type ModelFiles, measurePeak, type TrainResult, train } from '../train/index.js';
+import { duration } from './format.js';
+import { type Quantity, type RunContext, type RunOutcome, recipe } from './recipe.js';
+import {
+  countAnswerTokens,
+  encodeAll,
+  readConversations,
+  splitConversations,
+  validationBatches,
+} from './sft-data.js';
+import { type SftConfig, sftSettings } from './sft-settings.js';
+
+/** What is known once model and data have been read. */
+interface Prepared {
+  /** With the chat template that is trained, and the tokens that end its answers. */
+  bundle: LanguageModelBundle & { chatTemplate: string };
+  context: number;
+  training: TokenDataset;
+  validation: TokenDataset;
+  /** Validation conversations, for samples. */
+  examples: Conversation[];
+  steps: number;
+  rowsPerEpoch: number;
+  notes: string[];
+}
+
+export const sft = recipe({
+  name: 'sft',
+  summary: 'fine-tune a language model on conversations or question-answer pairs',
+  config: sftSettings,
+  prepare,
+  derive,
+  run,
+});
+
+/** The model with the template and end tokens that fine-tuning uses. */
+async function loadModel(config: SftConfig): Promise<Prepared['bundle']> {
+  if (config.weights === 'packed' && config.method === 'full')
+    throw new AnnealError('weights=packed cannot be trained; use method=lora, or weights=float32');
+  if (config.weights === 'packed' && config.export === 'merged')
+    throw new AnnealError('an adapter cannot be merged into packed weights; set export=adapter');
+  const bundle = await loadLanguageModel(config.model, { weights: config.weights });
+  const { template } = config;
+  const given =
+    template === undefined
+      ? undefined
+      : await readFile(template, 'utf8').catch((error: NodeJS.ErrnoException) => {
+          throw new AnnealError(`template ${template} cannot be read (${error.code ?? error.message})`);
+        });
+  const own = given ?? bundle.chatTemplate;
+  if (own !== undefined) return { ...bundle, chatTemplate: own };
+  const made = defaultChatTemplate(bundle.tokenizer);
+  return {
+    ...bundle,
+    chatTemplate: made.template,
+    endTokens: [...new Set([made.endToken, ...bundle.endTokens])],
+  };
+}
+
+const eosTokenOf = ({ tokenizer }: LanguageModelBundle): string | undefined =>
+  tokenizer.endOfText === undefined ? undefined : tokenizer.decode([tokenizer.endOfText], { special: true });
+
+async function prepare(config: SftConfig): Promise<Prepared> {
+  const bundle = await loadModel(config);
+  const context = Math.min(config.context, bundle.model.config.context);
+  const read = await readConversations(config.data, config.fields, config.limit);
+  const { validationData } = config;
+  const kept = validationData ? await readConversations(validationData, config.fields) : undefined;
+  const { training, validation } = kept
+    ? { training: read.conversations, validation: kept.conversations }
+    : splitConversations(read.conversations, config.validation, config.seed);
+  const notes = [...read.notes, ...(kept?.notes ?? [])];
+  const encode = (conversations: Conversation[], what: string) => {
+    const { dataset, cut } = encodeAll(
+      conversations,
+      bundle.tokenizer,
+      bundle.chatTemplate,
+      context,
+      eosTokenOf(bundle),
+    );
+    if (cut > 0)
+      notes.push(
+        `${cut} of ${conversations.length} ${what} conversations are cut off at context=${context} tokens`,
+      );
+    if (countAnswerTokens(dataset) === 0)
+      throw new AnnealError(
+        `no answer of the ${what} data begins within context=${context} tokens; raise it`,
+      );
+    return dataset;
+  };
+  const dataset = encode(training, 'training');
+  const { rowsPerEpoch } = batchesOf(config, dataset, context);
+  return {
+    bundle,
+    context,
+    training: dataset,
+    validation: encode(validation, 'validation'),
+    examples: validation,
+    steps: config.steps ?? Math.max(1, Math.round((config.epochs * rowsPerEpoch) / config.batch)),
+    rowsPerEpoch,
+    notes,
+  };
+}
+
+const batchesOf = ({ batch, packing, seed }: SftConfig, dataset: TokenDataset, context: number) =>
+  new TokenBatches(dataset, { batch, context, mode: packing ? 'packed' : 'padded', seed });
+
+/** Weights that an adapter of the settings has. */
+function adapterSize({ lora }: SftConfig, { model }: LanguageModelBundle): number {
+  const { dim, heads, kvHeads, headDim, hidden, layers, mlp } = model.config;
+  const sizes: Record<string, number> = {
+    q: dim + heads * headDim,
+    k: dim + kvHeads * headDim,
+    v: dim + kvHeads * headDim,
+    o: heads * headDim + dim,
+    ...(mlp === 'swiglu' && { gate: dim + hidden }),
+    up: dim + hidden,
+    down: hidden + dim,
+  };
+  const isTarget = (name: string) =>
+    !lora.targets || lora.targets.some((t) => t === name || t.endsWith(`.${name}`));
+  const perLayer = Object.entries(sizes).reduce((sum, [name, size]) => sum + (isTarget(name) ? size : 0), 0);
+  return layers * lora.rank * perLayer;
+}
+
+/** Share of the runtime's best product rate that training steps reach, for the estimate of their time. */
+const usualShare = 0.35;
+
+async function derive(config: SftConfig, prepared: Prepared): Promise<Quantity[]> {
+  const { bundle, context, training, validation, steps, rowsPerEpoch } = prepared;
+  const { batch, method } = config;
+  const parameters = parameterCount(bundle.model.config);
+  const trained = method === 'lora' ? adapterSize(config, bundle) : parameters;
+  const tokensPerStep = batch * context;
+  const perToken = flopsPerToken(bundle.model.config, { length: context, training: true });
+  // Frozen weights need no gradients of their own: a third of the products is not computed.
+  const flopsPerStep = tokensPerStep * perToken * (method === 'lora' ? 2 / 3 : 1);
+  const flops = steps * flopsPerStep;
+  return [
+    { name: 'parameters', value: parameters, unit: '' },
+    { name: 'trainedParameters', value: trained, unit: '' },
+    { name: 'trainingConversations', value: training.documents, unit: '' },
+    { name: 'validationConversations', value: validation.documents, unit: '' },
+    { name: 'trainingTokens', value: training.length, unit: '' },
+    { name: 'answerTokens', value: countAnswerTokens(training), unit: '' },
+    { name: 'tokensPerStep', value: tokensPerStep, unit: '' },
+    { name: 'steps', value: steps, unit: '' },
+    { name: 'epochs', value: (steps * batch) / rowsPerEpoch, unit: '' },
+    // Weights, then gradients and AdamW's moments (twice, so that a step can be taken back) of what is trained.
+    { name: 'memoryOfStates', value: 4 * (parameters + 5 * trained), unit: 'bytes' },
+    { name: 'flopsPerStep', value: flopsPerStep, unit: 'FLOP' },
+    { name: 'flops', value: flops, unit: 'FLOP' },
+    { name: 'estimatedTime', value: flops / (usualShare * (await measurePeak())), unit: 'seconds' },
+  ];
+}
+
+function scheduleOf({ schedule, optimizer, method }: SftConfig, steps: number): Schedule {
+  const peak = optimizer.lr ?? (method === 'lora' ? 2e-4 : 2e-5);
+  const end = peak * schedule.final;
+  const kinds = {
+    constant: () => constantRate(peak),
+    cosine: () => cosine(peak, steps, end),
+    linear: () => linear(peak, end, steps),
+  };
+  return warmup(Math.round(schedule.warmup * steps), kinds[schedule.kind]());
+}
+
+/** Applies an adapter where the settings say so. @returns what is trained, by name */
+function trainedParameters(config: SftConfig, { model }: LanguageModelBundle): Map<string, Variable> {
+  if (config.method === 'lora') {
+    const { rank, alpha, targets, rsLora } = config.lora;
+    applyLora(model, {
+      rank,
+      rsLora,
+      seed: config.seed,
+      ...(alpha && { alpha }),
+      ...(targets && { targets }),
+    });
+  }
+  return trainableParameters(model);
+}
+
+/** Files of a model directory that an adapter needs, too, to be used for chats. */
+const besideAdapter = ['tokenizer.json', 'tokenizer_config.json', 'generation_config.json'];
+
+async function writeAdapterFolder(folder: string, config: SftConfig, bundle: LanguageModelBundle) {
+  await saveAdapter(folder, bundle.model, { base: path.resolve(config.model) });
+  for (const [name, text] of modelFiles(bundle))
+    if (besideAdapter.includes(name)) await writeFileAtomically(path.join(folder, name), text);
+}
+
+/** Checkpoints as adapters in PEFT's format, or as whole model directories. */
+function filesOf(config: SftConfig, bundle: LanguageModelBundle): ModelFiles {
+  const { model } = bundle;
+  if (config.method === 'lora') {
+    return {
+      write: (folder) => writeAdapterFolder(folder, config, bundle),
+      read: async (folder) => void (await loadAdapter(folder, model)),
+    };
+  }
+  return {
+    write: (folder) => saveLanguageModel(folder, bundle),
+    async read(folder) {
+      const reader = await openSafetensorsFile(path.join(folder, 'model.safetensors'));
+      try {
+        for (const parameter of placeParameters(model, reader, 'huggingFace'))
+          await loadParameter(reader, parameter);
+      } finally {
+        await reader.close();
+      }
+    },
+  };
+}
+
+/** Answers to the first prompts of the validation data, each under its prompt. */
+function sampler({ sample, seed }: SftConfig, { bundle, examples }: Prepared) {
+  const { model, tokenizer, chatTemplate, endTokens } = bundle;
+  const generator = new Generator(model, { slots: Math.min(sample.count, examples.length), tokenizer });
+  const prompts = examples.slice(0, sample.count).map(({ messages, tools }) => {
+    const last = messages.findLastIndex(({ role }) => role === 'assistant');
+    const before = messages.slice(0, last);
+    const options = { addGenerationPrompt: true, tools, eosToken: eosTokenOf(bundle) };
+    const prompt = encodeChat(tokenizer, chatTemplate, before, options);
+    return {
+      prompt: prompt.subarray(0, generator.context - 1),
+      question: String(before.at(-1)?.content ?? ''),
+    };
+  });
+  const write = async () => {
+    const completions = await generator.generate(
+      prompts.map(({ prompt }) => ({
+        prompt,
+        maxTokens: sample.tokens,
+        temperature: sample.temperature,
+        seed,
+        stopTokens: endTokens,
+      })),
+    );
+    return completions.map(({ text }, i) => `> ${prompts[i]!.question}\n${text}\n`).join('\n');
+  };
+  return { write, close: () => generator.close() };
+}
+
+async function run(context: RunContext<SftConfig, Prepared>): Promise<RunOutcome> {
+  const { config, prepared, directory, print } = context;
+  const { bundle, steps } = prepared;
+  const { model } = bundle;
+  for (const note of prepared.notes) print(note);
+  const parameters = trainedParameters(config, bundle);
+  const files = filesOf(config, bundle);
+  const samples = sampler(config, prepared);
+  const { batch, packing } = config;
+  const shape = [null, prepared.context];
+  const packed = packing ? { documents: int32(shape), positions: int32(shape) } : {};
+  const { beta1, beta2, weightDecay, clipNorm } = config.optimizer;
+  const result = await train({
+    parameters,
+    inputs: { tokens: int32(shape), targets: int32(shape), weights: float32(shape), ...packed },
+    loss: (inputs) => languageModelLoss(model, inputs),
+    data: batchesOf(config, prepared.training, prepared.context),
+    optimizer: adamW({ lr: scheduleOf(config, steps), beta1, beta2, weightDecay, clipNorm }),
+    steps,
+    microBatches: config.microBatches,
+    evaluate: {
+      every: config.evaluate.every,
+      batches: evaluationBatches(config, prepared),
+      ...(config.evaluate.patience !== undefined && { patience: config.evaluate.patience }),
+    },
+    sample: { every: config.sample.every, run: samples.write },
+    save: config.save,
+    directory,
+    config: context.record,
+    modelFiles: files,
+    units: { name: 'tokens', perStep: batch * prepared.context },
+    progress: context.stream ? { stream: context.stream } : false,
+    tensorBoard: context.tensorboard,
+    signal: context.signal,
+    handleSignals: false,
+  });
+  await samples.close();
+  return conclude(context, result, files);
+}
+
+const evaluationBatches = (
+  { batch, packing, evaluate }: SftConfig,
+  { validation, context }: Prepared,
+): LanguageBatch[] => validationBatches(validation, { batch, context, packing, limit: evaluate.batches });
+
+/** Exports the best weights and says where they are. */
+async function conclude(
+  { config, prepared, directory }: RunContext<SftConfig, Prepared>,
+  { step, reason, metrics, best, seconds }: TrainResult,
+  files: ModelFiles,
+): Promise<RunOutcome> {
+  const round = (value: number) => Number(value.toFixed(4));
+  const losses = {
+    ...(metrics.loss !== undefined && { loss: round(metrics.loss) }),
+    ...(best && { best: round(best.value), bestStep: best.step }),
+    time: duration(seconds),
+  };
+  if (reason === 'aborted' || reason === 'interrupted') return { status: 'stopped', step, summary: losses };
+  const checkpoint = await bestCheckpoint(directory);
+  if (checkpoint) await files.read(checkpoint);
+  const written = await exportModel(config, prepared.bundle, directory, checkpoint);
+  return { status: 'finished', step, summary: { ...losses, model: written } };
+}
+
+/** @returns the folder of the finished model or adapter */
+async function exportModel(
+  config: SftConfig,
+  bundle: LanguageModelBundle,
+  directory: string,
+  checkpoint: string | undefined,
+): Promise<string> {
+  // Full checkpoints are model directories already: a copy would only take room.
+  if (config.method === 'full' && checkpoint) return checkpoint;
+  if (config.method === 'lora' && config.export === 'adapter') {
+    const folder = path.join(directory, 'adapter');
+    await writeAdapterFolder(folder, config, bundle);
+    return folder;
+  }
+  if (config.method === 'lora') mergeLora(bundle.model);
+  const folder = path.join(directory, 'model');
+  await saveLanguageModel(folder, bundle);
+  return folder;
+}
