@@ -21,6 +21,12 @@ export interface GeneratorOptions {
    * keeps running streams smoother. A power of two. Default 256.
    */
   chunk?: number;
+  /**
+   * Makes the tokens of a sequence independent of what else is in the batch to the last bit: single rows are
+   * decoded as two, and prompts are read one by one. Slower for one stream and for many short prompts. Without it
+   * logits may differ in the last place, which changes a token only where two are almost equally likely. Default false.
+   */
+  batchInvariant?: boolean;
 }
 
 /** Counts since the generator was made, and its state now. */
@@ -70,6 +76,7 @@ function checkOptions({ slots, capacity, chunk = 256 }: GeneratorOptions): void 
 export class Generator {
   readonly #limits: SequenceLimits;
   readonly #chunk: number;
+  readonly #isInvariant: boolean;
   readonly #decoder: Decoder;
   readonly #sampler: Sampler;
   readonly #rows: (Sequence | undefined)[];
@@ -87,7 +94,10 @@ export class Generator {
     const context = Math.min(options.capacity ?? trained, trained);
     this.#limits = { vocabulary, context, tokenizer: options.tokenizer };
     this.#chunk = Math.min(options.chunk ?? 256, roundDown(context));
-    this.#decoder = new Decoder(model, options.slots, context);
+    this.#isInvariant = options.batchInvariant ?? false;
+    // Then also a single row is computed with another one.
+    const rows = this.#isInvariant ? Math.max(2, options.slots) : options.slots;
+    this.#decoder = new Decoder(model, rows, context);
     this.#sampler = new Sampler(vocabulary);
     this.#rows = Array.from({ length: options.slots }, () => undefined);
   }
@@ -234,7 +244,8 @@ export class Generator {
     // Prompts that need one pass of the same length go together, as many as a chunk holds.
     const isWhole = (one: Sequence) => one.cached === 0 && one.unread <= length;
     const alike = unread.filter((one) => isWhole(one) && pieceLength(one.unread, this.#chunk) === length);
-    const count = isWhole(first) ? roundDown(Math.max(1, Math.min(alike.length, this.#chunk / length))) : 1;
+    const isAlone = this.#isInvariant || !isWhole(first);
+    const count = isAlone ? 1 : roundDown(Math.max(1, Math.min(alike.length, this.#chunk / length)));
     if (count === 1) return this.#readPiece(first, length);
     const group = alike.slice(0, count);
     await this.#decoder.readGroup(

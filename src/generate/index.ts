@@ -10,4 +10,4 @@ export type {
 } from './request.js';
 export { type SampledToken, Sampler } from './sampler.js';
 export { type ResolvedSampling, SamplingState } from './sampling-state.js';
-export { type ScoreOptions, score } from './score.js';
+export { type ScoredSequence, type ScoreOptions, score, scoreTop } from './score.js';

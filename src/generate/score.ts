@@ -1,7 +1,10 @@
+import type { TypedArray } from '../core/dtype.js';
 import { AnnealError } from '../core/errors.js';
 import { int32 } from '../core/feeds.js';
 import { crossEntropy } from '../core/ops/cross-entropy.js';
 import { type Program, program } from '../core/program.js';
+import type { Tensor } from '../core/tensor.js';
+import { largest } from './distribution.js';
 import type { GenerativeModel } from './model.js';
 import { roundDown, roundUp } from './shapes.js';
 
@@ -11,26 +14,34 @@ export interface ScoreOptions {
   batchTokens?: number;
 }
 
-type Pass = Program<'tokens' | 'targets', 'losses'>;
+type Pass = Program<'tokens' | 'targets', 'losses' | 'logits'>;
+
+/** A sequence's logprobs, and with each the most likely tokens at its place. */
+export interface ScoredSequence {
+  logprobs: Float32Array;
+  top: { token: number; logprob: number }[][];
+}
 
 /** Programs of a model by shape, kept as long as the model. */
 const compiled = new WeakMap<GenerativeModel, Map<string, Pass>>();
 
-function passOf(model: GenerativeModel, rows: number, length: number): Pass {
+function passOf(model: GenerativeModel, rows: number, length: number, hasLogits: boolean): Pass {
   let passes = compiled.get(model);
   if (!passes) {
     passes = new Map();
     compiled.set(model, passes);
   }
-  const key = `${rows}x${length}`;
+  const key = `${rows}x${length}${hasLogits ? ' logits' : ''}`;
   let pass = passes.get(key);
   if (!pass) {
     const shape = [rows, length];
     pass = program(
       { tokens: int32(shape), targets: int32(shape) },
-      ({ tokens, targets }) => ({
-        losses: crossEntropy(model.logits(model.hidden(tokens)), targets, { reduction: 'none' }),
-      }),
+      ({ tokens, targets }) => {
+        const logits = model.logits(model.hidden(tokens));
+        const losses = crossEntropy(logits, targets, { reduction: 'none' });
+        return hasLogits ? { losses, logits } : ({ losses } as { losses: Tensor; logits: Tensor });
+      },
       { name: `score ${key}` },
     );
     passes.set(key, pass);
@@ -74,6 +85,36 @@ function batchesOf(lengths: readonly number[], context: number, batchTokens: num
   return batches;
 }
 
+/** Runs all sequences in batches; `visit` gets the results of one, by row. */
+async function scoreBatches(
+  model: GenerativeModel,
+  sequences: readonly ArrayLike<number>[],
+  hasLogits: boolean,
+  { batchTokens = 1024 }: ScoreOptions,
+  visit: (sequence: number, losses: TypedArray, logits: TypedArray | undefined) => void,
+): Promise<void> {
+  for (const [i, sequence] of sequences.entries()) check(model, sequence, i);
+  const { context, vocabulary } = model.config;
+  const lengths = sequences.map((sequence) => sequence.length - 1);
+  for (const { length, rows, members } of batchesOf(lengths, context, batchTokens)) {
+    const tokens = new Int32Array(rows * length);
+    const targets = new Int32Array(rows * length);
+    for (const [row, member] of members.entries()) {
+      const sequence = sequences[member]!;
+      for (let i = 0; i + 1 < sequence.length; i++) {
+        tokens[row * length + i] = sequence[i]!;
+        targets[row * length + i] = sequence[i + 1]!;
+      }
+    }
+    const { losses, logits } = await passOf(model, rows, length, hasLogits)({ tokens, targets });
+    const part = (data: TypedArray, row: number, width: number) =>
+      data.subarray(row * length * width, (row + 1) * length * width);
+    for (const [row, member] of members.entries()) {
+      visit(member, part(losses.data, row, 1), hasLogits ? part(logits.data, row, vocabulary) : undefined);
+    }
+  }
+}
+
 /**
  * Log-probabilities of given sequences under the model at temperature 1: entry i of a result is that of token
  * i + 1 given all before it, so a sequence of n tokens has n - 1 of them. Sequences are padded to a few lengths and
@@ -86,28 +127,41 @@ export async function score(
   sequences: readonly ArrayLike<number>[],
   options: ScoreOptions = {},
 ): Promise<Float32Array[]> {
-  for (const [i, sequence] of sequences.entries()) check(model, sequence, i);
   const results = sequences.map((sequence) => new Float32Array(Math.max(0, sequence.length - 1)));
-  const lengths = results.map((result) => result.length);
-  for (const { length, rows, members } of batchesOf(
-    lengths,
-    model.config.context,
-    options.batchTokens ?? 1024,
-  )) {
-    const tokens = new Int32Array(rows * length);
-    const targets = new Int32Array(rows * length);
-    for (const [row, member] of members.entries()) {
-      const sequence = sequences[member]!;
-      for (let i = 0; i + 1 < sequence.length; i++) {
-        tokens[row * length + i] = sequence[i]!;
-        targets[row * length + i] = sequence[i + 1]!;
-      }
+  await scoreBatches(model, sequences, false, options, (sequence, losses) => {
+    const result = results[sequence]!;
+    for (let i = 0; i < result.length; i++) result[i] = -losses[i]!;
+  });
+  return results;
+}
+
+/**
+ * As `score`, with the `top` most likely tokens at every place, most likely first. Logits come to the host for
+ * that, so it is slower.
+ *
+ * @throws AnnealError as `score`
+ */
+export async function scoreTop(
+  model: GenerativeModel,
+  sequences: readonly ArrayLike<number>[],
+  top: number,
+  options: ScoreOptions = {},
+): Promise<ScoredSequence[]> {
+  const { vocabulary } = model.config;
+  const results = sequences.map((sequence) => ({
+    logprobs: new Float32Array(Math.max(0, sequence.length - 1)),
+    top: [] as ScoredSequence['top'],
+  }));
+  await scoreBatches(model, sequences, true, options, (member, losses, logits) => {
+    const { logprobs, top: lists } = results[member]!;
+    for (let i = 0; i < logprobs.length; i++) {
+      const row = logits!.subarray(i * vocabulary, (i + 1) * vocabulary);
+      logprobs[i] = -losses[i]!;
+      const logNormalizer = row[sequences[member]![i + 1]!]! + losses[i]!;
+      lists.push(
+        largest(row, top).map(({ index, value }) => ({ token: index, logprob: value - logNormalizer })),
+      );
     }
-    const { losses } = await passOf(model, rows, length)({ tokens, targets });
-    for (const [row, member] of members.entries()) {
-      const result = results[member]!;
-      for (let i = 0; i < result.length; i++) result[i] = -losses.data[row * length + i]!;
-    }
-  }
+  });
   return results;
 }

@@ -163,6 +163,23 @@ describe('sequences that join and leave', () => {
     expect(shared.stats()).toMatchObject({ active: 0, waiting: 0 });
   }, 60_000);
 
+  it('get the same bits where batches are invariant', async () => {
+    const rng = new Rng(17);
+    const requests = Array.from({ length: 12 }, (_, seed) => ({
+      prompt: randomTokens(rng, 1 + 6 * seed),
+      maxTokens: 20,
+      seed,
+    }));
+    const crowded = make({ slots: 5, chunk: 32, batchInvariant: true });
+    const single = make({ slots: 1, chunk: 32, batchInvariant: true });
+    const together = await crowded.generate(requests);
+    for (const [i, request] of requests.entries()) {
+      const [expected] = await single.generate([request]);
+      expect([...together[i]!.tokens]).toEqual([...expected!.tokens]);
+      expect([...together[i]!.logprobs]).toEqual([...expected!.logprobs]);
+    }
+  });
+
   it('wait for a slot in the order in which they came', async () => {
     const generator = make({ slots: 2 });
     const order: number[] = [];
