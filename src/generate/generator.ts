@@ -293,14 +293,14 @@ export class Generator {
     this.#compact();
     const decoded = ready();
     this.#reserve(1 + Math.max(...this.#active().map((one) => one.cached)));
-    const logits = await this.#decoder.step(
-      1 + Math.max(...decoded.map((one) => one.row)),
-      (tokens, lengths) => {
-        // Rows that only happen to be in the batch write behind what they have, where it is overwritten later.
-        for (const one of this.#active()) if (one.row < lengths.length) lengths[one.row] = one.cached;
-        for (const one of decoded) tokens[one.row] = one.last;
-      },
-    );
+    const used = 1 + Math.max(...decoded.map((one) => one.row));
+    // A product with one row sums in another order than one with several, which all sum alike.
+    const atLeast = this.#isInvariant ? Math.max(2, used) : used;
+    const logits = await this.#decoder.step(atLeast, (tokens, lengths) => {
+      // Rows that only happen to be in the batch write behind what they have, where it is overwritten later.
+      for (const one of this.#active()) if (one.row < lengths.length) lengths[one.row] = one.cached;
+      for (const one of decoded) tokens[one.row] = one.last;
+    });
     this.#counts.steps++;
     const { vocabulary } = this.#limits;
     for (const one of decoded) {

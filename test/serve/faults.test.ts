@@ -7,7 +7,7 @@ import { eventually, model, served, start, stopAll, tokenizer } from './support.
 
 afterEach(stopAll);
 const name = served.name;
-const slow = { model: name, prompt: 'a', max_tokens: 200, temperature: 0, stop: undefined };
+const slow = { model: name, prompt: 'a', max_tokens: 200, temperature: 0 };
 /** Never ends by itself before max_tokens. */
 const endless = { ...served, endTokens: [] };
 
