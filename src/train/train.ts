@@ -72,14 +72,14 @@ async function loop(
         isBest = await trainer.evaluate(() => interrupt.reason !== undefined);
         if (isBest === undefined) continue;
       }
-      const isLast = step === steps || trainer.isStopped;
+      const isLast = step === steps || trainer.scores.isStopped;
       if (sample && step > 0 && isDue(sample.every, step, isLast)) await trainer.sample();
       trainer.isEvaluated = true;
       // The first weights are made again from the config at no cost.
       if ((step > 0 || isLast) && (isBest || isDue(saveEvery, step, isLast))) await trainer.save();
     }
     if (step >= steps) return 'finished';
-    if (trainer.isStopped) return 'early stop';
+    if (trainer.scores.isStopped) return 'early stop';
     await trainer.advance();
   }
 }
@@ -175,7 +175,9 @@ export async function train<I extends Readonly<Record<string, InputSpec>>>(
     begin(trainer, settings, parameters);
     const reason = await loop(trainer, settings, interrupt);
     await conclude(trainer, settings, reason);
-    const { step, loss, best, metrics, resumedFrom, microBatches, seconds } = trainer;
+    trainer.settle();
+    const { step, loss, resumedFrom, microBatches, seconds } = trainer;
+    const { best, metrics } = trainer.scores;
     const result = { step, reason, loss: loss.value, metrics, resumedFrom, microBatches, seconds };
     return { ...result, best: best ?? undefined };
   } catch (error) {
@@ -184,7 +186,7 @@ export async function train<I extends Readonly<Record<string, InputSpec>>>(
   } finally {
     for (const end of ends) end();
     interrupt.dispose();
-    trainer.finish();
+    trainer.dispose();
     await directory?.close();
   }
 }

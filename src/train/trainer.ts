@@ -21,6 +21,7 @@ import { Feeder } from './feeder.js';
 import type { Moment, TrainOptions } from './options.js';
 import { Smoothed } from './progress.js';
 import type { RunDirectory } from './run-directory.js';
+import { Scores } from './scores.js';
 import {
   evaluationProgram,
   fastestSplit,
@@ -55,13 +56,10 @@ export class Trainer {
   step = 0;
   /** Whether evaluation and sample of this step are done. */
   isEvaluated = false;
-  isStopped = false;
-  best: { step: number; value: number } | null = null;
-  metrics: Record<string, number> = {};
+  readonly scores: Scores;
   resumedFrom: number | undefined;
   microBatches = 1;
   readonly loss = new Smoothed();
-  private patienceUsed = 0;
   /** Seconds of earlier sessions. */
   private earlierSeconds = 0;
   private readonly started = performance.now();
@@ -87,6 +85,7 @@ export class Trainer {
     const isAverageUsed = average !== undefined && options.average?.evaluate !== false;
     this.stored = new StoredState(parameters, optimizer, average, isAverageUsed, modelFiles);
     this.feeder = new Feeder(options.data);
+    this.scores = new Scores(options.evaluate);
   }
 
   get seconds(): number {
@@ -135,10 +134,7 @@ export class Trainer {
     await this.stored.read(checkpointPath(this.directory!.path, state.step));
     this.step = state.step;
     this.isEvaluated = state.isEvaluated;
-    this.isStopped = state.isStopped;
-    this.best = state.best;
-    this.patienceUsed = state.patienceUsed;
-    this.metrics = state.metrics;
+    this.scores.restore(state);
     this.loss.restore(state.smoothedLoss);
     this.earlierSeconds = state.seconds;
     this.resumedFrom = state.step;
@@ -236,7 +232,7 @@ export class Trainer {
   }
 
   private moment(): Moment {
-    const isLast = this.step === this.options.steps || this.isStopped;
+    const isLast = this.step === this.options.steps || this.scores.isStopped;
     return { step: this.step, isLast, directory: this.directory?.path };
   }
 
@@ -246,21 +242,9 @@ export class Trainer {
    */
   async evaluate(isInterrupted: () => boolean): Promise<boolean | undefined> {
     const start = performance.now();
-    const { metric = 'loss', better = 'lower', patience = Number.POSITIVE_INFINITY } = this.options.evaluate!;
     const metrics = await this.stored.withModelWeights(() => this.measure(isInterrupted));
     if (!metrics) return undefined;
-    const value = metrics[metric];
-    if (value === undefined) {
-      throw new AnnealError(
-        `evaluate: there is no metric "${metric}" among ${Object.keys(metrics).join(', ') || 'none'}`,
-      );
-    }
-    const isBetter = !this.best || (better === 'lower' ? value < this.best.value : value > this.best.value);
-    const isBest = Number.isFinite(value) && isBetter;
-    if (isBest) this.best = { step: this.step, value };
-    this.patienceUsed = isBest ? 0 : this.patienceUsed + 1;
-    if (this.patienceUsed >= patience) this.isStopped = true;
-    this.metrics = metrics;
+    const isBest = this.scores.observe(this.step, metrics);
     this.emit({ kind: 'evaluate', metrics, isBest, ms: performance.now() - start });
     return isBest;
   }
@@ -305,11 +289,11 @@ export class Trainer {
     if (!this.directory || this.saved === this.savedMark()) return;
     const start = performance.now();
     const { path: folder } = this.directory;
-    const { step, isEvaluated, isStopped, microBatches, best, patienceUsed, seconds } = this;
+    const { step, isEvaluated, microBatches, seconds } = this;
     const { weights } = this.stored;
     const extra = this.options.extra?.save() ?? null;
     const place = { step, isEvaluated, microBatches, weights, data, extra };
-    const scores = { best, patienceUsed, isStopped, metrics: this.metrics, smoothedLoss: this.loss.state() };
+    const scores = { ...this.scores.state(), smoothedLoss: this.loss.state() };
     try {
       const state: TrainState = { format: 1, ...place, ...scores, seconds };
       await writeCheckpoint(folder, state, (to) => this.stored.write(to));
@@ -319,6 +303,7 @@ export class Trainer {
       throw new AnnealError(`${(error as Error).message}; ${advice}`, { cause: error });
     }
     this.saved = this.savedMark();
+    const { best } = this.scores;
     const isBest = best?.step === step;
     this.emit({ kind: 'save', checkpoint: `step-${step}`, isBest, ms: performance.now() - start });
     this.directory.flush();
@@ -326,9 +311,13 @@ export class Trainer {
     await pruneCheckpoints(folder, keep, best ? [best.step] : []);
   }
 
-  /** Leaves the weights that evaluations saw in the parameters, and frees the programs. */
-  finish(): void {
+  /** Leaves the weights that evaluations saw in the parameters. */
+  settle(): void {
     if (this.stored.weights === 'average') this.average!.swap();
+  }
+
+  /** Frees the programs. */
+  dispose(): void {
     this.update?.dispose();
     this.evaluation?.dispose();
   }

@@ -1,6 +1,15 @@
 import { describe, expect, it } from 'vitest';
+import '../../src/index.js';
 import { rangeOf, ticks, tickText } from '../../src/train/curve.js';
-import { drawCurve, duration, lineChart, Progress, type RunEvent, Smoothed } from '../../src/train/index.js';
+import {
+  drawCurve,
+  duration,
+  lineChart,
+  measurePeak,
+  Progress,
+  type RunEvent,
+  Smoothed,
+} from '../../src/train/index.js';
 import { chartsOf, reportText } from '../../src/train/report.js';
 
 describe('ticks', () => {
@@ -224,6 +233,16 @@ describe('progress', () => {
 
   it('shows the share of the peak where one is known', () => {
     expect(show({ isTTY: false }, { peakFlops: 40 })).toContain('100 tokens/s  MFU 50 %  lr 0.1');
+  });
+
+  it('measures the peak once a process, in less than a third of a second of computing', async () => {
+    const peak = await measurePeak();
+    // Between a thousandth of a small core and a large server.
+    expect(peak).toBeGreaterThan(1e8);
+    expect(peak).toBeLessThan(1e14);
+    const start = performance.now();
+    expect(await measurePeak()).toBe(peak);
+    expect(performance.now() - start).toBeLessThan(20);
   });
 
   it('is not pulled towards zero at first', () => {

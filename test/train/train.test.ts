@@ -342,7 +342,6 @@ describe('a step that is not finite', () => {
       ...poisoned(directory),
       parameters: network,
       loss: network.loss,
-      average: { decay: 0.95, evaluate: false },
     }).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(NonFiniteError);
     const { message, step, batch } = failure as NonFiniteError;
@@ -365,8 +364,8 @@ describe('a step that is not finite', () => {
       step: 7,
     });
     // With a clean batch in its place the run goes on as if nothing had been.
-    const on = await run('all', 20, { directory, average: { decay: 0.95, evaluate: false } });
-    const whole = await run('all', 20, { average: { decay: 0.95, evaluate: false } });
+    const on = await run('all', 20, { directory });
+    const whole = await run('all', 20);
     expect(on.losses).toEqual(whole.losses.slice(7));
   });
 
@@ -391,6 +390,17 @@ describe('a step that is not finite', () => {
 });
 
 describe('train', () => {
+  it('counts the operations of all micro-batches of a step', async () => {
+    const flops = async (mode: Mode) => {
+      const [first] = (await run(mode, 0)).events.filter((e) => e.kind === 'start');
+      return first!.flopsPerStep;
+    };
+    const whole = await flops('plain');
+    // Both products, forward and twice backward but for the gradient of the data: 2·8·(3·16·3 + 2·6·16) at least.
+    expect(whole).toBeGreaterThan(2 * 8 * (3 * 16 * 3 + 2 * 6 * 16));
+    expect((await flops('split')) / whole).toBeCloseTo(1, 0);
+  });
+
   it('saves before it gives up on data that fails', async () => {
     const directory = fresh();
     class Vanishing extends Points {
