@@ -4,6 +4,8 @@ import { int32 } from '../core/feeds.js';
 import { crossEntropy } from '../core/ops/cross-entropy.js';
 import { type Program, program } from '../core/program.js';
 import type { Tensor } from '../core/tensor.js';
+import type { Variable } from '../core/variable.js';
+import { parametersOf } from '../nn/module.js';
 import { largest } from './distribution.js';
 import type { GenerativeModel } from './model.js';
 import { roundDown, roundUp } from './shapes.js';
@@ -22,15 +24,34 @@ export interface ScoredSequence {
   top: { token: number; logprob: number }[][];
 }
 
-/** Programs of a model by shape, kept as long as the model. */
-const compiled = new WeakMap<GenerativeModel, Map<string, Pass>>();
+interface Passes {
+  /** What the programs were traced over. */
+  variables: readonly Variable[];
+  byShape: Map<string, Pass>;
+}
 
-function passOf(model: GenerativeModel, rows: number, length: number, hasLogits: boolean): Pass {
-  let passes = compiled.get(model);
-  if (!passes) {
-    passes = new Map();
-    compiled.set(model, passes);
-  }
+/** Programs of a model by shape, kept as long as the model. */
+const compiled = new WeakMap<GenerativeModel, Passes>();
+
+/** The model's programs; new ones once its variables are others, as after an adapter was applied, merged or removed. */
+function passesOf(model: GenerativeModel): Map<string, Pass> {
+  const variables = [...parametersOf(model).values()];
+  const known = compiled.get(model);
+  if (known?.variables.length === variables.length && variables.every((v, i) => v === known.variables[i]))
+    return known.byShape;
+  for (const pass of known?.byShape.values() ?? []) pass.dispose();
+  const fresh = { variables, byShape: new Map<string, Pass>() };
+  compiled.set(model, fresh);
+  return fresh.byShape;
+}
+
+function passOf(
+  passes: Map<string, Pass>,
+  model: GenerativeModel,
+  rows: number,
+  length: number,
+  hasLogits: boolean,
+): Pass {
   const key = `${rows}x${length}${hasLogits ? ' logits' : ''}`;
   let pass = passes.get(key);
   if (!pass) {
@@ -94,6 +115,7 @@ async function scoreBatches(
   visit: (sequence: number, losses: TypedArray, logits: TypedArray | undefined) => void,
 ): Promise<void> {
   for (const [i, sequence] of sequences.entries()) check(model, sequence, i);
+  const passes = passesOf(model);
   const { context, vocabulary } = model.config;
   const lengths = sequences.map((sequence) => sequence.length - 1);
   for (const { length, rows, members } of batchesOf(lengths, context, batchTokens)) {
@@ -106,7 +128,7 @@ async function scoreBatches(
         targets[row * length + i] = sequence[i + 1]!;
       }
     }
-    const { losses, logits } = await passOf(model, rows, length, hasLogits)({ tokens, targets });
+    const { losses, logits } = await passOf(passes, model, rows, length, hasLogits)({ tokens, targets });
     const part = (data: TypedArray, row: number, width: number) =>
       data.subarray(row * length * width, (row + 1) * length * width);
     for (const [row, member] of members.entries()) {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Rng as Generator } from '../../src/core/random.js';
+import { score } from '../../src/generate/score.js';
 import {
   adamW,
   add,
@@ -12,6 +13,7 @@ import {
   type Tensor,
   tensor,
 } from '../../src/index.js';
+import { Transformer } from '../../src/models/lm/transformer.js';
 import { Linear, type Projection } from '../../src/nn/linear.js';
 import {
   adaptersOf,
@@ -256,6 +258,24 @@ describe('an adapter', () => {
     expect(() => mergeLora(model)).toThrow('layer.a has no float32 weight');
     expect((b!.base as Linear).weight.data).toEqual(untouched);
     expect(adaptersOf(model).size).toBe(2);
+  });
+
+  it('is seen by scores at once: applied, trained, merged and removed', async () => {
+    const config = { vocabulary: 11, dim: 16, layers: 1, heads: 2, hidden: 24, context: 8 };
+    const model = new Transformer(config, { rng: new Generator(1) });
+    const scores = async () => (await score(model, [[1, 2, 3, 4]]))[0]!;
+    const before = await scores();
+    applyLora(model, { rank: 2 });
+    expect(await scores()).toEqual(before);
+    perturb(model);
+    const adapted = await scores();
+    expect(largestDifference(adapted, before)).toBeGreaterThan(1e-3);
+    mergeLora(model);
+    expect(largestDifference(await scores(), adapted)).toBeLessThan(1e-5);
+    applyLora(model, { rank: 2 });
+    perturb(model);
+    removeLora(model);
+    expect(largestDifference(await scores(), adapted)).toBeLessThan(1e-5);
   });
 
   it('passes gradients to its input', async () => {
