@@ -7,12 +7,12 @@ import {
   formatMessageForArgumentScannerError,
   text_en,
 } from '@stricli/core';
+import { AnnealError } from '../core/errors.js';
 import { routes } from './routes.js';
 import { exitCodes } from './terminal.js';
 
-/** A mistake of the user as against a defect: known by name, so that nothing has to be loaded to tell them apart. */
-const isUserError = (error: unknown): error is Error =>
-  error instanceof Error && error.name === 'AnnealError';
+/** A mistake of the user as against a defect. */
+const isUserError = (error: unknown): error is AnnealError => error instanceof AnnealError;
 
 const messageOf = (error: unknown): string => {
   if (isUserError(error)) return error.message;

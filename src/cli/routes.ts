@@ -3,7 +3,12 @@ import { numberBetween, text, wholeNumber } from './arguments.js';
 
 // Functions are loaded when their command runs: `anneal --help` reads this file and nothing of the library.
 
-const json = { kind: 'boolean', brief: 'Print JSON and nothing else', optional: true } as const;
+const json = {
+  kind: 'boolean',
+  withNegated: false,
+  brief: 'Print JSON and nothing else',
+  optional: true,
+} as const;
 
 const run = buildCommand({
   loader: async () => (await import('./commands/run.js')).run,
@@ -28,15 +33,22 @@ const run = buildCommand({
       },
       restart: {
         kind: 'boolean',
+        withNegated: false,
         brief: 'Delete what the run directory holds and start over',
         optional: true,
       },
       dryRun: {
         kind: 'boolean',
+        withNegated: false,
         brief: 'Print the config and the derived numbers, then exit',
         optional: true,
       },
-      tensorboard: { kind: 'boolean', brief: 'Also write TensorBoard event files', optional: true },
+      tensorboard: {
+        kind: 'boolean',
+        withNegated: false,
+        brief: 'Also write TensorBoard event files',
+        optional: true,
+      },
       json,
     },
   },
@@ -187,7 +199,7 @@ const evaluate = buildCommand({
       tokens: optionalNumber('Most tokens of an answer (default: what the task says)', wholeNumber(1)),
       seed: optionalNumber('Of the samples (default: 0)', wholeNumber(0)),
       slots: optionalNumber('Answers that are written together (default: 16)', wholeNumber(1)),
-      plain: { kind: 'boolean', brief: 'Ask without the chat template', optional: true },
+      plain: { kind: 'boolean', withNegated: false, brief: 'Ask without the chat template', optional: true },
       records: {
         kind: 'parsed',
         brief: 'JSONL file for the record of each item',
@@ -215,6 +227,76 @@ const evaluate = buildCommand({
   },
 });
 
+const serve = buildCommand({
+  loader: async () => (await import('./commands/serve.js')).serve,
+  parameters: {
+    positional: { kind: 'tuple', parameters: [model] },
+    flags: {
+      port: number('Port; 0 takes a free one', '8000', wholeNumber(0)),
+      host: {
+        kind: 'parsed',
+        brief: 'Address to listen at; 0.0.0.0 for all',
+        default: '127.0.0.1',
+        parse: text,
+      },
+      key: {
+        kind: 'parsed',
+        brief: 'Bearer key that clients need',
+        optional: true,
+        variadic: true,
+        parse: text,
+      },
+      slots: number('Sequences that are decoded together', '8', wholeNumber(1)),
+      queue: number('Sequences that may wait for a slot; more are refused', '64', wholeNumber(0)),
+      capacity: optionalNumber(
+        'Most tokens of a prompt and its completion (default: the context)',
+        wholeNumber(2),
+      ),
+      name: {
+        kind: 'parsed',
+        brief: 'What clients call the model (default: its file name)',
+        optional: true,
+        parse: text,
+      },
+    },
+  },
+  docs: {
+    brief: 'Serve a model to OpenAI clients',
+    fullDescription: [
+      'Serves a model over HTTP as the OpenAI API: /v1/models, /v1/completions, /v1/chat/completions, and /health and',
+      '/metrics. Ctrl-C finishes the requests that run; a second one ends them.',
+      '',
+      '  anneal serve model.gguf --port 8000 --key secret',
+    ].join('\n'),
+  },
+});
+
+const exportModel = buildCommand({
+  loader: async () => (await import('./commands/export.js')).exportModel,
+  parameters: {
+    positional: {
+      kind: 'tuple',
+      parameters: [model, { brief: 'Folder to write to', parse: text, placeholder: 'dir' }],
+    },
+    flags: {
+      to: {
+        kind: 'enum',
+        values: ['onnx', 'safetensors'],
+        brief: 'onnx: for onnxruntime and transformers.js; safetensors: for transformers',
+      },
+      json,
+    },
+  },
+  docs: {
+    brief: 'Write a model in the format of other libraries',
+    fullDescription: [
+      'Writes a model in the format of other libraries, with its tokenizer and settings:',
+      '',
+      '  anneal export runs/moby-dick out --to safetensors',
+    ].join('\n'),
+  },
+});
+
 const info = buildCommand({
   loader: async () => (await import('./commands/info.js')).info,
   parameters: { positional: { kind: 'tuple', parameters: [model] }, flags: { json } },
@@ -228,4 +310,15 @@ const tokenize = buildCommand({
 });
 
 /** Every command by name. */
-export const routes = { run, recipes, runs, sample, chat, eval: evaluate, info, tokenize } as const;
+export const routes = {
+  run,
+  recipes,
+  runs,
+  sample,
+  chat,
+  eval: evaluate,
+  serve,
+  export: exportModel,
+  info,
+  tokenize,
+} as const;

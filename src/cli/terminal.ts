@@ -25,6 +25,8 @@ export interface Terminal {
    * with 130 when the command returns, the second one exits at once.
    */
   interrupts(): AbortSignal;
+  /** Ctrl-C was pressed. */
+  readonly interrupted: boolean;
   /** Says that the user ended the command by Ctrl-C: the process exits with 130. */
   interrupt(): void;
 }
@@ -38,7 +40,7 @@ export interface Cli extends CommandContext {
 export const exitCodes = { user: 2, defect: 1, interrupted: 130 } as const;
 
 /** The terminal of this process. */
-export function processTerminal(): Terminal & { readonly interrupted: boolean } {
+export function processTerminal(): Terminal {
   const closed = new AbortController();
   const interrupt = new AbortController();
   const onError = (error: NodeJS.ErrnoException) => {

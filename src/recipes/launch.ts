@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { writeFileAtomically } from '../checkpoint/atomic.js';
+import { fileError } from '../checkpoint/file-source.js';
 import { AnnealError } from '../core/errors.js';
 import type { Json } from '../data/batch-source.js';
 import { lockDirectory } from '../train/lock.js';
@@ -89,26 +90,35 @@ function checkDirectory(directory: string, recipe: string, config: unknown): voi
   );
 }
 
-/** Deletes a run, and only a run that no other process is writing. */
-async function clearDirectory(directory: string): Promise<void> {
+/** Refuses to delete what is no run. */
+function checkDeletable(directory: string): void {
   const names = existsSync(directory) ? readdirSync(directory) : [];
-  if (names.length === 0) return;
-  if (!names.includes('config.json')) {
-    throw new AnnealError(`${directory} is no run directory (it has no config.json); it is not deleted`);
-  }
+  if (names.length === 0 || names.includes('config.json')) return;
+  throw new AnnealError(`${directory} is no run directory (it has no config.json); it is not deleted`);
+}
+
+/** Deletes a run, unless another process is writing it. */
+async function clearDirectory(directory: string): Promise<void> {
+  if (!existsSync(directory)) return;
   const unlock = await lockDirectory(directory);
-  for (const name of names)
+  for (const name of readdirSync(directory))
     if (name !== 'lock') rmSync(path.join(directory, name), { recursive: true, force: true });
   await unlock();
 }
 
 /** Puts config and derived numbers down before the run begins, for whoever looks into the directory. */
 async function describeRun(directory: string, record: Json, derived: readonly Quantity[]): Promise<void> {
-  await mkdir(directory, { recursive: true });
-  const write = (name: string, value: unknown) =>
-    writeFileAtomically(path.join(directory, name), `${JSON.stringify(value, undefined, 2)}\n`);
-  if (!existsSync(path.join(directory, 'config.json'))) await write('config.json', record);
-  if (!existsSync(path.join(directory, 'derived.json'))) await write('derived.json', derived);
+  const write = async (name: string, value: unknown) => {
+    const file = path.join(directory, name);
+    if (!existsSync(file)) await writeFileAtomically(file, `${JSON.stringify(value, undefined, 2)}\n`);
+  };
+  try {
+    await mkdir(directory, { recursive: true });
+    await write('config.json', record);
+    await write('derived.json', derived);
+  } catch (error) {
+    throw error instanceof AnnealError ? error : fileError('make', directory, error);
+  }
 }
 
 /**
@@ -126,7 +136,8 @@ export async function launch(
   const columns = Math.min(stream?.columns ?? 100, 110);
   const config = resolveConfig(recipe, options.overrides, options.file);
   const directory = options.directory ?? defaultDirectory(recipe, config);
-  if (!options.restart) checkDirectory(directory, recipe.name, config);
+  if (options.restart) checkDeletable(directory);
+  else checkDirectory(directory, recipe.name, config);
   const prepared = await recipe.prepare(config);
   const derived = await recipe.derive(config, prepared);
   const launched = { recipe: recipe.name, directory, config, derived };

@@ -68,7 +68,11 @@ const evaluate = section({
 
 const sample = section({
   every: positive(500).describe('steps from one sample to the next'),
-  prompt: z.string().default('\n').describe('text that samples continue'),
+  prompt: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('text that samples continue (default: how the validation text begins)'),
   tokens: positive(200).describe('tokens of a sample (at most the context)'),
   temperature: z.number().min(0).default(0.8).describe('divides the logits'),
   topP: z.number().gt(0).max(1).default(1).describe('keeps the likeliest tokens that reach this probability'),

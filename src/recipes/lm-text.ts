@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { fileError } from '../checkpoint/file-source.js';
 import {
   ByteTokenizer,
   characterTokenizer,
@@ -8,6 +9,7 @@ import {
   tokenizerFromJSON,
   trainBpe,
 } from '../data/index.js';
+import { documents } from '../data/sources.js';
 import { AnnealError } from '../index.js';
 import type { LmConfig } from './lm-settings.js';
 
@@ -19,15 +21,31 @@ export interface Corpus {
 
 const endOfText = '<|endoftext|>';
 
-/** The documents of text files. */
-export async function readDocuments(patterns: readonly string[], _field: string): Promise<string[]> {
-  return Promise.all(patterns.map((file) => readFile(file, 'utf8')));
+/**
+ * The documents of text, JSONL and Parquet files. Corrupt lines of JSONL are named on standard error and left out.
+ * @param options `field` holds the text of a record; `separator` stands between the documents of a text file
+ * @throws AnnealError for files that do not exist or have no text
+ */
+export async function readDocuments(
+  patterns: readonly string[],
+  options: { field?: string; separator?: string | undefined } = {},
+): Promise<string[]> {
+  const { field, separator } = options;
+  const texts: string[] = [];
+  const source = documents(patterns, {
+    text: field,
+    ...(separator !== undefined && { separator }),
+    onSkip: ({ file, line, reason }) => process.stderr.write(`left out line ${line} of ${file}: ${reason}\n`),
+  });
+  for await (const { text } of source) texts.push(text);
+  if (texts.every((text) => text === '')) throw new AnnealError(`there is no text in ${patterns.join(', ')}`);
+  return texts;
 }
 
 async function readTokenizer(file: string | undefined): Promise<Tokenizer> {
   if (file === undefined) throw new AnnealError('tokenizer.kind=file needs tokenizer.file, a tokenizer.json');
-  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw new AnnealError(`tokenizer.file ${file} cannot be read (${error.code ?? error.message})`);
+  const text = await readFile(file, 'utf8').catch((error: unknown) => {
+    throw fileError('read tokenizer.file', file, error);
   });
   try {
     return tokenizerFromJSON(JSON.parse(text));

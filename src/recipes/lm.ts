@@ -17,7 +17,7 @@ import {
   type Tokenizer,
 } from '../data/index.js';
 import { Generator } from '../generate/index.js';
-import { AnnealError, crossEntropy, float32, int32, mean, mul, Rng, reshape, type Tensor } from '../index.js';
+import { AnnealError, float32, int32, mul, Rng } from '../index.js';
 import {
   flopsPerToken,
   type LanguageModelConfig,
@@ -26,6 +26,7 @@ import {
   resolveConfig,
   Transformer,
 } from '../models/index.js';
+import { languageModelLoss } from '../models/lm/loss.js';
 import { drawCurve, measurePeak, readEvents, seriesOf, type TrainResult, train } from '../train/index.js';
 import { duration } from './format.js';
 import { modelFilesOf } from './lm-files.js';
@@ -40,6 +41,8 @@ export interface Prepared {
   model: LanguageModelConfig;
   training: TokenDataset;
   validation: TokenDataset;
+  /** What samples continue. */
+  prompt: Int32Array;
   /** Tokens per character of the validation text: turns nats per token into nats per character. */
   tokensPerCharacter: number;
 }
@@ -76,8 +79,10 @@ export const lm = languageModel({
       .union([z.string().min(1), z.array(z.string().min(1)).min(1)])
       .describe('text, .jsonl or .parquet files, globs among them'),
     field: z.string().default('text').describe('field of JSONL and Parquet rows that holds the text'),
+    separator: z.string().min(1).optional().describe('what stands between the documents of a text file'),
   },
-  read: ({ data, field }) => readDocuments(typeof data === 'string' ? [data] : data, field),
+  read: ({ data, field, separator }) =>
+    readDocuments(typeof data === 'string' ? [data] : data, { field, separator }),
 });
 
 /** Tokenizer, tokens and model config that follow from the text. */
@@ -100,10 +105,22 @@ async function prepare(config: LmConfig, documents: string[]): Promise<Prepared>
   const defaults = mlp === 'swiglu' ? {} : { hidden: 4 * dim };
   const model = llamaConfig({ vocabulary: tokenizer.size, dim, context, mlp, ...defaults, ...defined(rest) });
   resolveConfig(model);
-  if (tokenizer.encode(config.sample.prompt).length >= context) {
-    throw new AnnealError(`sample.prompt is longer than the context of ${context} tokens; shorten it`);
+  const { prompt: text } = config.sample;
+  const prompt =
+    text === undefined ? Int32Array.from(validation.tokens.subarray(0, 8)) : tokenizer.encode(text);
+  if (prompt.length >= context) {
+    throw new AnnealError(
+      `sample.prompt has ${prompt.length} tokens; the context of ${context} leaves no room`,
+    );
   }
-  return { tokenizer, model, training, validation, tokensPerCharacter: validation.length / characters };
+  return {
+    tokenizer,
+    model,
+    training,
+    validation,
+    prompt,
+    tokensPerCharacter: validation.length / characters,
+  };
 }
 
 /** The first share of the text, and the rest; the document at the border is cut. */
@@ -159,13 +176,13 @@ async function run(context: RunContext<LmConfig, Prepared>): Promise<RunOutcome>
   const model = new Transformer(prepared.model, { rng: rng.split('weights') });
   const length = model.config.context;
   const generator = new Generator(model, { slots: 1, tokenizer });
-  const write = () => continuation(generator, tokenizer, config);
-  const isPacked = config.rows === 'packed';
   const result = await train({
     parameters: model,
-    inputs: inputsOf(length, isPacked),
+    inputs: inputsOf(length, config.rows === 'packed'),
     loss: (rows, mode) => {
-      const loss = lossOf(model, rows);
+      const { weights: _, ...unweighted } = rows;
+      // Random windows are full: their weights are 1 and need not be multiplied.
+      const loss = languageModelLoss(model, mode === 'train' && config.rows === 'random' ? unweighted : rows);
       return mode === 'train' ? loss : { loss, perCharacter: mul(loss, tokensPerCharacter) };
     },
     data: new TokenBatches(training, { batch, context: length, mode: config.rows, seed: config.seed }),
@@ -178,7 +195,7 @@ async function run(context: RunContext<LmConfig, Prepared>): Promise<RunOutcome>
       batches: evaluationBatches(validation, config),
       ...defined({ patience: config.evaluate.patience }),
     },
-    sample: { every: config.sample.every, run: async () => (await write()).text },
+    sample: { every: config.sample.every, run: () => continuation(generator, prepared, config) },
     save: config.save,
     directory,
     config: context.record,
@@ -194,8 +211,6 @@ async function run(context: RunContext<LmConfig, Prepared>): Promise<RunOutcome>
   return conclude(context, result);
 }
 
-type Rows = Readonly<Record<string, Tensor>>;
-
 /** Inputs of a step; the leading axis is open because the last evaluation may have fewer rows. */
 function inputsOf(length: number, isPacked: boolean) {
   const row = [null, length];
@@ -204,12 +219,6 @@ function inputsOf(length: number, isPacked: boolean) {
 }
 
 /** Mean cross-entropy in nats over the tokens that count; weights have the mean 1. */
-function lossOf(model: Transformer, { tokens, targets, weights, documents, positions }: Rows): Tensor {
-  if (!documents) return crossEntropy(model.forward(tokens!), targets!);
-  const logits = model.forward(tokens!, { documents, positions: positions! });
-  const losses = crossEntropy(logits, targets!, { reduction: 'none' });
-  return mean(mul(reshape(losses, [-1]), reshape(weights!, [-1])));
-}
 
 /** The validation text in order, in batches like those of the training; a last one that is not full is left out. */
 function evaluationBatches(
@@ -232,14 +241,17 @@ function evaluationBatches(
   return Array.from({ length: limit }, (_, i) => used[Math.floor((i * used.length) / limit)]!);
 }
 
-/** The text that follows the sample's prompt, the prompt in front. */
-async function continuation(generator: Generator, tokenizer: Tokenizer, { sample, seed }: LmConfig) {
-  const prompt = tokenizer.encode(sample.prompt);
+/** A sample: the prompt and what the model makes of it. */
+async function continuation(
+  generator: Generator,
+  { tokenizer, prompt }: Prepared,
+  { sample, seed }: LmConfig,
+) {
   const { temperature, topP } = sample;
   const maxTokens = Math.min(sample.tokens, generator.context - prompt.length);
   const stopTokens = tokenizer.endOfText === undefined ? [] : [tokenizer.endOfText];
   const [completion] = await generator.generate([{ prompt, maxTokens, temperature, topP, seed, stopTokens }]);
-  return { text: sample.prompt + completion!.text };
+  return tokenizer.decode(prompt) + completion!.text;
 }
 
 /** Draws the curve and says where the report is. */

@@ -33,7 +33,7 @@ export const shakespeare = languageModel({
     optimizer: { name: 'adamw', lr: 1e-3, beta2: 0.99, weightDecay: 0.1, clipNorm: 1 },
     schedule: { kind: 'cosine', warmup: 100, final: 0.1 },
     evaluate: { every: 250 },
-    sample: { every: 1000, prompt: '\n', tokens: 60 },
+    sample: { every: 1000, tokens: 55 },
   },
-  read: ({ data }) => readDocuments([data], 'text'),
+  read: ({ data }) => readDocuments([data]),
 });

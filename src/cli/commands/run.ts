@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { fileError } from '../../checkpoint/file-source.js';
 import { AnnealError } from '../../core/errors.js';
 import { loadRecipe } from '../../recipes/index.js';
 import { type LaunchOptions, launch } from '../../recipes/launch.js';
@@ -14,8 +15,8 @@ interface Flags {
 }
 
 async function readConfigFile(file: string): Promise<unknown> {
-  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw new AnnealError(`--config ${file} cannot be read (${error.code ?? error.message})`);
+  const text = await readFile(file, 'utf8').catch((error: unknown) => {
+    throw fileError('read --config', file, error);
   });
   try {
     return JSON.parse(text);

@@ -1,0 +1,39 @@
+import type { ServerOptions } from '../../serve/index.js';
+import { loadModel } from '../model.js';
+import type { Cli } from '../terminal.js';
+
+interface Flags {
+  port: number;
+  host: string;
+  key?: readonly string[];
+  slots: number;
+  queue: number;
+  capacity?: number;
+  name?: string;
+}
+
+/** `anneal serve MODEL`: until Ctrl-C, which lets running requests finish; a second one ends them. */
+export async function serve(this: Cli, flags: Flags, path: string): Promise<void> {
+  const { terminal } = this;
+  const interrupt = terminal.interrupts();
+  const [bundle, { createServer }] = await Promise.all([loadModel(path), import('../../serve/index.js')]);
+  const name = flags.name ?? bundle.name;
+  const options: ServerOptions = {
+    models: [{ ...bundle, name }],
+    slots: flags.slots,
+    maxQueue: flags.queue,
+    onError: (error) =>
+      terminal.warn(error instanceof Error ? (error.stack ?? error.message) : String(error)),
+  };
+  if (flags.key) options.keys = flags.key;
+  if (flags.capacity !== undefined) options.capacity = flags.capacity;
+  const server = createServer(options);
+  const { url } = await server.listen(flags.port, flags.host);
+  terminal.print(`serving ${name} at ${url}/v1 (${flags.slots} slots); Ctrl-C stops`);
+  await new Promise<void>((resolve) => {
+    if (interrupt.aborted) resolve();
+    interrupt.addEventListener('abort', () => resolve(), { once: true });
+  });
+  terminal.warn('finishing what runs; Ctrl-C once more ends it');
+  await server.close();
+}
