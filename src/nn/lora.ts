@@ -8,6 +8,7 @@ import type { Tensor } from '../core/tensor.js';
 import { Variable, variable } from '../core/variable.js';
 import type { Projection } from './linear.js';
 import { type Module, modulesOf, parametersOf } from './module.js';
+import { PackedWeights } from './packed-linear.js';
 
 /** Settings of an adapter. */
 export interface LoraOptions {
@@ -79,16 +80,18 @@ interface Site {
   holders: { module: Record<string, unknown>; key: string }[];
 }
 
+/** The storage of packed weights can be applied, too, but belongs to its projection or embedding. */
 const isProjection = (value: unknown): value is Projection =>
+  !(value instanceof PackedWeights) &&
   typeof (value as Projection | null)?.apply === 'function' &&
   typeof (value as Projection).inputs === 'number' &&
   typeof (value as Projection).outputs === 'number';
 
-/** Every projection by its first path; the insides of adapters are not looked into. */
+/** Every projection by its first path; the insides of projections are not looked into. */
 function projectionsOf(model: Module): Site[] {
   const sites = new Map<Projection, Site>();
   for (const [parent, module] of modulesOf(model)) {
-    if (module instanceof LoraLinear) continue;
+    if (isProjection(module)) continue;
     for (const [key, child] of Object.entries(module)) {
       if (!isProjection(child)) continue;
       const path = parent === '' ? key : `${parent}.${key}`;

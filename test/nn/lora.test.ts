@@ -4,14 +4,18 @@ import { score } from '../../src/generate/score.js';
 import {
   adamW,
   add,
+  gather,
+  grad,
   int32,
   mean,
   program,
   type Rng,
   square,
   sub,
+  sum,
   type Tensor,
   tensor,
+  Variable,
 } from '../../src/index.js';
 import { Transformer } from '../../src/models/lm/transformer.js';
 import { Linear, type Projection } from '../../src/nn/linear.js';
@@ -26,6 +30,7 @@ import {
 } from '../../src/nn/lora.js';
 import { SwiGLU } from '../../src/nn/mlp.js';
 import { parametersOf } from '../../src/nn/module.js';
+import { PackedEmbedding, PackedLinear, PackedWeights, unpackData } from '../../src/nn/packed-linear.js';
 
 /** Two MLPs and a head: paths as a transformer has them. */
 class Tiny {
@@ -260,6 +265,45 @@ describe('an adapter', () => {
     expect(adaptersOf(model).size).toBe(2);
   });
 
+  it('over packed weights computes and learns as over the same weights unpacked', async () => {
+    const rng = new Generator(8);
+    const values = Uint8Array.from(rng.integers(8 * 16, 0, 256));
+    const data = {
+      bits: 4 as const,
+      block: 16,
+      inputs: 32,
+      outputs: 8,
+      values,
+      scales: rng.uniform(16, 0.01, 0.1),
+    };
+    const packed = new PackedLinear(new PackedWeights({ ...data, minima: rng.normal(16, 0, 0.1) }, false));
+    const dense = new Linear(32, 8);
+    const unpacked = unpackData(packed.weight); // [outputs, inputs]
+    dense.weight.set(
+      Float32Array.from({ length: 256 }, (_, i) => unpacked[(i % 8) * 32 + Math.floor(i / 8)]!),
+    );
+    const x = rng.normal(96);
+    const measure = async (base: Projection) => {
+      const model = { table: new PackedEmbedding(packed.weight), layer: { p: base } };
+      expect([...applyLora(model, { rank: 2 }).keys()]).toEqual(['layer.p']);
+      perturb(model);
+      const parameters = [...trainableParameters(model).values()];
+      expect(parameters).toHaveLength(2);
+      const input = new Variable(x, 'float32', [3, 32]);
+      const run = program({}, () => {
+        const y = model.layer.p.apply(input);
+        const [a, b, toInput] = grad(sum(square(y)), [...parameters, input]);
+        return { y, a: a!, b: b!, toInput: toInput! };
+      });
+      return run({});
+    };
+    const [ours, wanted] = [await measure(packed), await measure(dense)];
+    for (const name of ['y', 'a', 'b', 'toInput'] as const) {
+      const scale = Math.max(...wanted[name].data.map(Math.abs));
+      expect(largestDifference(ours[name].data, wanted[name].data)).toBeLessThan(1e-5 * scale);
+    }
+  });
+
   it('is seen by scores at once: applied, trained, merged and removed', async () => {
     const config = { vocabulary: 11, dim: 16, layers: 1, heads: 2, hidden: 24, context: 8 };
     const model = new Transformer(config, { rng: new Generator(1) });
@@ -286,8 +330,6 @@ describe('an adapter', () => {
     applyLora(merged, { rank: 2 });
     perturb(merged);
     mergeLora(merged);
-    const { grad, gather, sum } = await import('../../src/index.js');
-    const { Variable } = await import('../../src/core/variable.js');
     const table = new Variable(new Generator(2).normal(30), 'float32', [5, 6]);
     const gradient = async (m: Tiny) => {
       const run = program({ index: int32([3]) }, ({ index }) => {
