@@ -100,7 +100,8 @@ class GraphLowering {
     if (!isComposite(node.op)) node.op.lower(builder, node, node.attributes);
     else if (!node.op.lower?.(builder, node, node.attributes)) {
       // ONNX Runtime does not find the overload of a function that another function calls.
-      if (builder.hasKernels || this.isFunction) this.expand(node, outputs);
+      // And a file of standard operators is to be read by programs that know no functions.
+      if (builder.hasKernels || this.isFunction || !builder.allowsMicrosoft) this.expand(node, outputs);
       else this.call(node, outputs);
     }
   }

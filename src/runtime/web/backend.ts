@@ -47,7 +47,7 @@ class WebBackend implements Backend {
     // In the queue: a suspended WebGPU run does not let the runtime's code be entered a second time.
     return this.#queue.enqueue(async () => {
       try {
-        const session = new Session(this.#ort, this.#runtime, spec.model);
+        const session = new Session(this.#ort, this.#runtime, spec.model, spec.weights);
         await session.open();
         return new WebExecutable(this.#ort, this.#queue, this.#counters, spec, session);
       } catch (cause) {

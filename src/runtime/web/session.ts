@@ -1,14 +1,23 @@
+import type { WeightBinding } from '../backend.js';
 import type { InferenceSession, Ort, Tensor, WebRuntime } from './ort.js';
+
+/** A weight as the contents of the file that the model believes it to be in. */
+const externalFile = ({ name, slot: { data } }: WeightBinding) => ({
+  path: name,
+  data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+});
 
 /** A session that outlives failed runs. Calls must come one at a time. */
 export class Session {
   readonly #ort: Ort;
   readonly #runtime: WebRuntime;
   readonly #model: Uint8Array;
+  readonly #weights: readonly WeightBinding[];
   #current: InferenceSession | undefined;
 
-  /** `model` must not change: it is read again after a failure. */
-  constructor(ort: Ort, runtime: WebRuntime, model: Uint8Array) {
+  /** `model` and `weights` must not change: they are read again after a failure. */
+  constructor(ort: Ort, runtime: WebRuntime, model: Uint8Array, weights: readonly WeightBinding[] = []) {
+    this.#weights = weights;
     this.#ort = ort;
     this.#runtime = runtime;
     this.#model = model;
@@ -20,6 +29,7 @@ export class Session {
       executionProviders: [this.#runtime],
       graphOptimizationLevel: 'all',
       logSeverityLevel: 4,
+      ...(this.#weights.length > 0 && { externalData: this.#weights.map(externalFile) }),
       // A recomputed activation is a deliberate duplicate: merging it with the original would keep both alive.
       extra: { optimization: { disable_specified_optimizers: 'CommonSubexpressionElimination' } },
     });
