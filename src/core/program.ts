@@ -1,4 +1,4 @@
-import type { NodeTime } from '../runtime/backend.js';
+import type { NodeTime, Slot } from '../runtime/backend.js';
 import { type CompiledProgram, compileProgram, type TracedProgram } from './compile.js';
 import { backendOf, inOrder, isBusy } from './device.js';
 import type { TypedArray } from './dtype.js';
@@ -65,6 +65,9 @@ interface Entry {
   report: ProgramReport;
 }
 
+/** Variables with the arrays that held their values before a run. */
+type Previous = { slot: Slot; data: TypedArray }[];
+
 function checkOutputs(outputs: unknown, label: string): Map<string, Tensor> {
   if (outputs instanceof Promise)
     throw new AnnealError(`${label}: the body is async; tracing needs a plain function`);
@@ -79,7 +82,8 @@ class Compiler {
   private readonly entries = new Map<string, Promise<Entry>>();
   private readonly ready = new Map<string, Entry>();
   private last: Entry | undefined;
-  private undoable: Entry | undefined;
+  /** What the last call assigned, with the arrays that held the values before it. */
+  private undoable: Previous | undefined;
   private readonly types: [string, InputType][];
   private readonly names: ReadonlySet<string>;
   private recent:
@@ -237,8 +241,23 @@ class Compiler {
     return Array.from({ length: this.parts }, (_, part) => cut(part));
   }
 
-  results(entry: Entry, arrays: readonly TypedArray[]): Record<string, Value> {
-    this.undoable = entry;
+  /** Where the values of the variables lie that a run of `entry` will assign; not one is written in place. */
+  previous({ compiled: { phases, accumulators } }: Entry): Previous | undefined {
+    if (!this.options.keepPrevious) return undefined;
+    const assigned = phases
+      .at(-1)!
+      .phase.slots.flatMap(({ slot, output }) =>
+        output === undefined || accumulators.includes(slot as Variable) ? [] : [slot],
+      );
+    return assigned.map((slot) => ({ slot, data: slot.data }));
+  }
+
+  results(
+    entry: Entry,
+    arrays: readonly TypedArray[],
+    previous: Previous | undefined,
+  ): Record<string, Value> {
+    this.undoable = previous;
     raiseNonFinite(entry.guards, entry.names, arrays);
     const values: Record<string, Value> = {};
     for (let i = 0; i < entry.names.length - (entry.guards.length > 0 ? 1 : 0); i++) {
@@ -252,15 +271,13 @@ class Compiler {
     if (!this.options.keepPrevious) {
       throw new AnnealError(`${this.label}: undo needs the option keepPrevious: true`);
     }
-    const entry = this.undoable;
-    if (!entry) throw new AnnealError(`${this.label}: no call to undo; each can be taken back once`);
+    const previous = this.undoable;
+    if (!previous) throw new AnnealError(`${this.label}: no call to undo; each can be taken back once`);
     this.undoable = undefined;
-    const { phases, accumulators } = entry.compiled;
-    for (const { slot, output } of phases.at(-1)!.phase.slots) {
-      if (output === undefined || accumulators.includes(slot as Variable)) continue;
-      const previous = slot.spare!;
-      slot.spare = slot.data;
-      slot.data = previous;
+    for (const { slot, data } of previous) {
+      // A backend that writes into a second buffer has the old value there; others made a new array.
+      if (slot.spare === data) slot.spare = slot.data;
+      slot.data = data;
     }
   }
 
@@ -339,7 +356,8 @@ export function program<
     const data = compiler.feeds(feeds);
     return inOrder(async () => {
       const ready = entry instanceof Promise ? await entry : entry;
-      return compiler.results(ready, await run(ready, data));
+      const previous = compiler.previous(ready);
+      return compiler.results(ready, await run(ready, data), previous);
     });
   };
   return Object.assign(call, {
@@ -349,7 +367,8 @@ export function program<
     runSync(feeds: Feeds) {
       if (isBusy()) throw new AnnealError(`${compiler.label}: runSync while a program runs; await it first`);
       const entry = compiler.entrySync(feeds);
-      return compiler.results(entry, runSync(entry, compiler.feeds(feeds)));
+      const previous = compiler.previous(entry);
+      return compiler.results(entry, runSync(entry, compiler.feeds(feeds)), previous);
     },
     text: () => programText(compiler.latest().compiled),
     report: () => compiler.latest().report,

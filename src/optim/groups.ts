@@ -61,7 +61,7 @@ class Groups extends Optimizer {
     return indices;
   }
 
-  /** The rate is that of the first group with parameters; `rates` has all of them by name. */
+  /** The rate is that of the group with the most elements; `rates` has all of them by name. */
   override apply(gradients: readonly Tensor[], parameters: readonly Variable[]): StepInfo {
     if (gradients.length !== parameters.length || parameters.length === 0) {
       throw new AnnealError(`groups: ${gradients.length} gradients for ${parameters.length} parameters`);
@@ -70,6 +70,7 @@ class Groups extends Optimizer {
     const limited = this.limit === undefined ? undefined : clipByGlobalNorm(gradients, this.limit);
     const used = limited?.clipped ?? gradients;
     const rates: Record<string, Tensor> = {};
+    let largest: { size: number; rate: Tensor } | undefined;
     for (const [group, members] of indices) {
       if (members.length === 0) {
         throw new AnnealError(`groups: no parameter is left for the group "${group.name}"; check its match`);
@@ -81,8 +82,10 @@ class Groups extends Optimizer {
         own,
       );
       rates[group.name] = info.rate;
+      const size = own.reduce((n, p) => n + p.size, 0);
+      if (!largest || size > largest.size) largest = { size, rate: info.rate };
     }
-    return { rate: Object.values(rates)[0]!, rates, gradNorm: limited?.norm ?? globalNorm(gradients) };
+    return { rate: largest!.rate, rates, gradNorm: limited?.norm ?? globalNorm(gradients) };
   }
 }
 

@@ -55,11 +55,17 @@ function parse(text: string): Holder | undefined {
   }
 }
 
-const refused = (directory: string, { pid, host }: Holder, isHere: boolean): AnnealError =>
-  new AnnealError(
-    `${directory} is being written by process ${pid}${isHere ? '' : ` on ${host.split(' ')[0]}`}; ` +
-      'wait for it, stop it, or choose another directory',
+function refused(directory: string, { pid, host }: Holder, isHere: boolean): AnnealError {
+  if (isHere) {
+    return new AnnealError(
+      `${directory} is being written by process ${pid}; wait for it, stop it, or choose another directory`,
+    );
+  }
+  return new AnnealError(
+    `${directory} is being written by process ${pid} on ${host.split(' ')[0]}, which cannot be seen from here; ` +
+      `if that process is gone, delete ${path.join(directory, 'lock')}`,
   );
+}
 
 /** Moves a dead process's lock out of the way, unless somebody else was faster. */
 async function removeStale(file: string, content: string, aside: string): Promise<void> {

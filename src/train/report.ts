@@ -5,8 +5,10 @@ import { count, duration, Smoothed } from './progress.js';
 import { type RunRecord, readRun } from './runs.js';
 import { type Chart, type ChartLine, lineChart } from './svg.js';
 
+/** A running mean over a fortieth of the run, 50 values at most: a longer one would lag behind a steep curve. */
 function smooth({ steps, values }: Series): Series {
-  const mean = new Smoothed();
+  const window = Math.min(50, Math.max(2, values.length / 40));
+  const mean = new Smoothed(1 - 1 / window);
   return {
     steps,
     values: values.map((value) => {
@@ -43,7 +45,10 @@ export function chartsOf(events: readonly RunEvent[]): Map<string, Chart> {
     const file = `evaluate-${name.replace(/[^\w-]+/g, '_')}.svg`;
     add(file, `Evaluation: ${name}`, name, [{ name, ...series, hasDots: true }]);
   }
-  add('learning-rate.svg', 'Learning rate', 'learning rate', [{ name: 'lr', ...train('lr') }]);
+  const groups = metricNames(events, 'train').filter((name) => name.startsWith('lr.'));
+  const rates = groups.length > 0 ? groups : ['lr'];
+  const rateLines = rates.map((name) => ({ name: name.replace('lr.', ''), ...train(name) }));
+  add('learning-rate.svg', 'Learning rate', 'learning rate', rateLines);
   add('gradient.svg', 'Gradient norm before clipping', 'norm', withAverage('norm', train('gradNorm')));
   add('throughput.svg', 'Throughput', 'units a second', withAverage('rate', train('rate')));
   return charts;

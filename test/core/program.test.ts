@@ -929,7 +929,8 @@ describe('a thousand programs', () => {
       expect((await run({ x: 1 })).y.item()).toBe(i + 1);
       run.dispose();
     }
-    expect(runtimeStats().cpu!.executables).toBe(before.executables);
+    // Programs of earlier tests may be collected meanwhile, so that there are even fewer than before.
+    expect(runtimeStats().cpu!.executables).toBeLessThanOrEqual(before.executables);
   });
 
   it.skipIf(!hasBuild)('are collected when dropped', { timeout: 60_000 }, async () => {

@@ -73,7 +73,10 @@ describe('groups', () => {
       parameters,
     );
     // The gradient is (3, 0, 0, 4, 0, 0): its length is 5, so it shrinks to a fifth.
-    expect((await step(gradients[0]!)).gradNorm!.item()).toBeCloseTo(5, 6);
+    const { gradNorm, rate } = await step(gradients[0]!);
+    expect(gradNorm!.item()).toBeCloseTo(5, 6);
+    // Of the group with more elements.
+    expect(rate!.item()).toBe(0.5);
     const values = parameters.flatMap((p) => [...p.data]);
     [0.4, -2, 0.5, 2.6, -1, 0.25].forEach((expected, i) => {
       expect(values[i]).toBeCloseTo(expected, 5);

@@ -170,6 +170,27 @@ describe('a run directory', () => {
     expect(await checkpointSteps(directory)).toEqual([3, 6]);
   });
 
+  it('is refused where another machine holds it, whose processes cannot be seen', async () => {
+    const directory = path.join(root, 'elsewhere');
+    mkdirSync(directory);
+    const lock = path.join(directory, 'lock');
+    writeFileSync(lock, JSON.stringify({ pid: 1, started: '1', host: 'elsewhere 0' }));
+    await expect(RunDirectory.open(directory, {})).rejects.toThrow(
+      `${directory} is being written by process 1 on elsewhere, which cannot be seen from here; if that process is gone, delete ${lock}`,
+    );
+    // No process writes a lock in pieces, so one that is none is nobody's.
+    writeFileSync(lock, '');
+    await (await RunDirectory.open(directory, {})).close();
+  });
+
+  it('has one writer within a process, too', async () => {
+    const directory = path.join(root, 'twice');
+    const first = await RunDirectory.open(directory, {});
+    await expect(RunDirectory.open(directory, {})).rejects.toThrow(`by process ${process.pid};`);
+    await first.close();
+    await (await RunDirectory.open(directory, {})).close();
+  });
+
   it('says so in one sentence when it does not exist', async () => {
     await expect(readRun(path.join(root, 'absent'))).rejects.toThrow(
       /cannot read .*config\.json: it does not exist/,

@@ -61,6 +61,6 @@ describe('a run that is killed with kill -9 at random moments', () => {
     ['split', 1],
     ['all', 5],
   ] as const)('%s: goes on to the same losses and files, bit for bit', async (mode, kills) => {
-    await killAndCompare(mode, 150, kills);
+    await killAndCompare(mode, 90, kills);
   });
 });
