@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { AnnealError } from '../core/errors.js';
 import { Value } from '../core/value.js';
 import { encodeConversation } from '../data/conversation.js';
@@ -9,6 +8,7 @@ import {
   TokenDataset,
   type Tokenizer,
 } from '../data/index.js';
+import { records } from '../data/node.js';
 import { packBestFit } from '../data/pack.js';
 import { documentSegments, type Segment } from '../data/rows.js';
 import { fillBatch } from '../data/token-batches.js';
@@ -67,19 +67,13 @@ export function conversationOf(item: JsonItem, fields: Fields = {}): Conversatio
   };
 }
 
-/** At most this many bad lines are named; the rest are counted. */
+/** At most this many bad records are named; the rest are counted. */
 const named = 3;
 
-function parseLine(line: string, fields: Fields): Conversation {
-  const item: unknown = JSON.parse(line);
-  if (typeof item !== 'object' || item === null || Array.isArray(item))
-    throw new AnnealError('it is no object');
-  return conversationOf(item as JsonItem, fields);
-}
-
 /**
- * Reads conversations from JSONL files. A line that is no JSON or no conversation is left out, counted and named.
- * @throws AnnealError if a file cannot be read, or no line of it can be used
+ * Reads conversations from JSONL (also .gz) and Parquet files, globs among them. A line that is no JSON, and a record
+ * that is no conversation, is left out, counted and named.
+ * @throws AnnealError if a file cannot be read, or nothing in the files can be used
  */
 export async function readConversations(
   paths: string | readonly string[],
@@ -87,29 +81,31 @@ export async function readConversations(
   limit = Number.POSITIVE_INFINITY,
 ): Promise<ReadConversations> {
   const conversations: Conversation[] = [];
-  const notes: string[] = [];
-  for (const file of typeof paths === 'string' ? [paths] : paths) {
-    const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-      throw new AnnealError(`cannot read ${file} (${error.code ?? error.message}); check the path`);
-    });
-    const before = conversations.length;
-    const bad: string[] = [];
-    for (const [i, line] of text.split('\n').entries()) {
-      if (conversations.length >= limit) break;
-      if (line.trim() === '') continue;
-      try {
-        conversations.push(parseLine(line, fields));
-      } catch (error) {
-        bad.push(`line ${i + 1}: ${(error as Error).message}`);
-      }
+  const bad: string[] = [];
+  const source = records(paths, {
+    maxCorrupt: Number.POSITIVE_INFINITY,
+    onSkip: ({ file, line, reason }) => bad.push(`line ${line} of ${file}: ${reason}`),
+  });
+  let count = 0;
+  for await (const record of source) {
+    count++;
+    try {
+      conversations.push(conversationOf(record, fields));
+    } catch (error) {
+      bad.push(`record ${count}: ${(error as Error).message}`);
     }
-    const reasons = bad.slice(0, named).join('; ') + (bad.length > named ? '; …' : '');
-    if (bad.length > 0 && conversations.length === before)
-      throw new AnnealError(`${file} has no line that can be used (${reasons})`);
-    if (bad.length > 0) notes.push(`${file}: ${bad.length} lines are left out (${reasons})`);
+    if (conversations.length >= limit) break;
   }
-  if (conversations.length === 0) throw new AnnealError(`${String(paths)} holds no conversations`);
-  return { conversations, notes };
+  const reasons = bad.slice(0, named).join('; ') + (bad.length > named ? '; …' : '');
+  if (conversations.length === 0) {
+    throw new AnnealError(
+      `${String(paths)} holds no conversations${bad.length > 0 ? ` that can be used (${reasons})` : ''}`,
+    );
+  }
+  return {
+    conversations,
+    notes: bad.length > 0 ? [`${bad.length} items of the data are left out (${reasons})`] : [],
+  };
 }
 
 /** Conversations to train on, and those kept for validation: chosen at random, but the same for the same seed. */

@@ -63,7 +63,9 @@ const save = section({
 /** Settings of the recipe `sft`. */
 export const sftSettings = z.strictObject({
   model: z.string().min(1).describe('model to start from: a directory, a .gguf file or a run'),
-  data: files.describe('JSONL files of {messages}, {prompt, completion} or {question, answer}'),
+  data: files.describe(
+    '.jsonl or .parquet files of {messages}, {prompt, completion} or {question, answer}, globs among them',
+  ),
   validationData: files.optional().describe('the same, kept for validation (default: a share of data)'),
   validation: z.number().gt(0).lt(1).default(0.05).describe('share of data that is kept for validation'),
   limit: z.int().min(2).optional().describe('only the first items of data'),

@@ -188,7 +188,7 @@ describe('a run', () => {
     [['weights=packed'], 'cannot be merged into packed weights; set export=adapter'],
     [['template=/nowhere.jinja'], 'template /nowhere.jinja cannot be read (ENOENT)'],
     [['context=4'], 'no answer of the training data begins within context=4 tokens'],
-    [['data=/nowhere.jsonl'], 'cannot read /nowhere.jsonl (ENOENT)'],
+    [['data=/nowhere.jsonl'], '/nowhere.jsonl'],
     [['lora.targets=["qq"]'], 'no projection matches the target "qq"'],
   ])('with %j is refused', async (overrides, message) => {
     const running = start(`refused-${message.length}`, overrides);
@@ -333,12 +333,14 @@ describe('conversations', () => {
     expect(conversations).toHaveLength(2);
     expect(notes).toHaveLength(1);
     expect(notes[0]).toMatch(
-      /bad\.jsonl: 4 lines are left out \(line 2: .*; line 4: .*; line 5: it is no object; …\)/,
+      /^4 items of the data are left out \(line 2 of .*bad\.jsonl: no JSON .*; record 2: it has neither .*; line 5 of .*: no JSON object; …\)$/,
     );
     await expect(readConversations(await write('worse.jsonl', ['{', '{']))).rejects.toThrow(
-      'has no line that can be used (line 1:',
+      'holds no conversations that can be used (line 1 of',
     );
-    await expect(readConversations(await write('empty.jsonl', []))).rejects.toThrow('holds no conversations');
+    await expect(readConversations(await write('empty.jsonl', ['']))).rejects.toThrow(
+      'holds no conversations',
+    );
     expect((await readConversations([data, data], {}, 9)).conversations).toHaveLength(9);
   });
 
