@@ -30,8 +30,8 @@ export class Network {
 
   constructor(seed = 1) {
     const rng = new Rng(seed).split('weights');
-    this.hidden = variable(randn([6, 16], { std: 0.4, rng }));
-    this.out = variable(randn([16, 3], { std: 0.3, rng }));
+    this.hidden = variable(randn([6, 16], { std: 0.4, rng }), { role: 'matrix' });
+    this.out = variable(randn([16, 3], { std: 0.3, rng }), { role: 'matrix' });
   }
 
   logits(x: Tensor): Tensor {

@@ -3,7 +3,20 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openSafetensorsFile } from '../../src/checkpoint/safetensors-files.js';
-import { AnnealError, adamW, linear, mean, Rng, rateAt, sgd, square, sum, warmup } from '../../src/index.js';
+import {
+  AnnealError,
+  adamW,
+  groups,
+  linear,
+  mean,
+  muon,
+  Rng,
+  rateAt,
+  sgd,
+  square,
+  sum,
+  warmup,
+} from '../../src/index.js';
 import { parametersOf } from '../../src/nn/module.js';
 import {
   bestCheckpoint,
@@ -252,6 +265,25 @@ describe('a run that is taken up again', () => {
     expect(second.result.loss).toBe(whole.result.loss);
     expect(second.result.best).toEqual(whole.result.best);
     expect(weightsOf(second.network)).toEqual(weightsOf(whole.network));
+  });
+
+  it('with Muon for the matrices and AdamW for the rest equals one that was never interrupted', async () => {
+    const directory = fresh();
+    const mixed = () => ({
+      optimizer: groups([
+        { name: 'matrices', match: (p) => p.role === 'matrix', optimizer: muon({ lr: 0.02 }) },
+        { name: 'rest', optimizer: adamW({ lr: 0.01 }) },
+      ]),
+    });
+    const whole = await run('split', 12, mixed());
+    const controller = new AbortController();
+    const onEvent = (e: RunEvent) => void (e.kind === 'train' && e.step === 5 && controller.abort());
+    await run('split', 12, { ...mixed(), directory, signal: controller.signal, onEvent });
+    const second = await run('split', 12, { ...mixed(), directory });
+    expect(second.losses).toEqual(whole.losses.slice(5));
+    expect(weightsOf(second.network)).toEqual(weightsOf(whole.network));
+    const rates = second.events.find((e) => e.kind === 'train')!.metrics;
+    expect(Object.keys(rates!)).toEqual(['lr.matrices', 'lr.rest']);
   });
 
   it('restores state of the caller’s own', async () => {
