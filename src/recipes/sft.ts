@@ -7,10 +7,6 @@
  * Trains an adapter (LoRA) or all weights. Checkpoints are adapters in PEFT's format or whole model directories;
  * at the end the best one is exported.
  */
-import { readFile } from 'node:fs/promises';
-import path from 'node:path';
-import { writeFileAtomically } from '../checkpoint/atomic.js';
-import { openSafetensorsFile } from '../checkpoint/safetensors-files.js';
 import {
   type Conversation,
   encodeChat,
@@ -28,17 +24,10 @@ import {
   int32,
   linear,
   type Schedule,
-  type Variable,
   warmup,
 } from '../index.js';
-import { loadAdapter, saveAdapter } from '../models/lm/adapter.js';
-import { defaultChatTemplate } from '../models/lm/chat-template.js';
 import { flopsPerToken, parameterCount } from '../models/lm/config.js';
-import { type LanguageModelBundle, loadLanguageModel } from '../models/lm/load.js';
 import { languageModelLoss } from '../models/lm/loss.js';
-import { modelFiles, saveLanguageModel } from '../models/lm/save.js';
-import { loadParameter, placeParameters } from '../models/lm/weights.js';
-import { applyLora, mergeLora, trainableParameters } from '../nn/lora.js';
 import { bestCheckpoint, type ModelFiles, measurePeak, type TrainResult, train } from '../train/index.js';
 import { duration } from './format.js';
 import { type Quantity, type RunContext, type RunOutcome, recipe } from './recipe.js';
@@ -49,12 +38,20 @@ import {
   splitConversations,
   validationBatches,
 } from './sft-data.js';
+import {
+  adapterSize,
+  type ChatBundle,
+  eosTokenOf,
+  exportModel,
+  filesOf,
+  loadModel,
+  trainedParameters,
+} from './sft-model.js';
 import { type SftConfig, sftSettings } from './sft-settings.js';
 
 /** What is known once model and data have been read. */
 interface Prepared {
-  /** With the chat template that is trained, and the tokens that end its answers. */
-  bundle: LanguageModelBundle & { chatTemplate: string };
+  bundle: ChatBundle;
   context: number;
   training: TokenDataset;
   validation: TokenDataset;
@@ -73,33 +70,6 @@ export const sft = recipe({
   derive,
   run,
 });
-
-/** The model with the template and end tokens that fine-tuning uses. */
-async function loadModel(config: SftConfig): Promise<Prepared['bundle']> {
-  if (config.weights === 'packed' && config.method === 'full')
-    throw new AnnealError('weights=packed cannot be trained; use method=lora, or weights=float32');
-  if (config.weights === 'packed' && config.export === 'merged')
-    throw new AnnealError('an adapter cannot be merged into packed weights; set export=adapter');
-  const bundle = await loadLanguageModel(config.model, { weights: config.weights });
-  const { template } = config;
-  const given =
-    template === undefined
-      ? undefined
-      : await readFile(template, 'utf8').catch((error: NodeJS.ErrnoException) => {
-          throw new AnnealError(`template ${template} cannot be read (${error.code ?? error.message})`);
-        });
-  const own = given ?? bundle.chatTemplate;
-  if (own !== undefined) return { ...bundle, chatTemplate: own };
-  const made = defaultChatTemplate(bundle.tokenizer);
-  return {
-    ...bundle,
-    chatTemplate: made.template,
-    endTokens: [...new Set([made.endToken, ...bundle.endTokens])],
-  };
-}
-
-const eosTokenOf = ({ tokenizer }: LanguageModelBundle): string | undefined =>
-  tokenizer.endOfText === undefined ? undefined : tokenizer.decode([tokenizer.endOfText], { special: true });
 
 async function prepare(config: SftConfig): Promise<Prepared> {
   const bundle = await loadModel(config);
@@ -146,24 +116,6 @@ async function prepare(config: SftConfig): Promise<Prepared> {
 const batchesOf = ({ batch, packing, seed }: SftConfig, dataset: TokenDataset, context: number) =>
   new TokenBatches(dataset, { batch, context, mode: packing ? 'packed' : 'padded', seed });
 
-/** Weights that an adapter of the settings has. */
-function adapterSize({ lora }: SftConfig, { model }: LanguageModelBundle): number {
-  const { dim, heads, kvHeads, headDim, hidden, layers, mlp } = model.config;
-  const sizes: Record<string, number> = {
-    q: dim + heads * headDim,
-    k: dim + kvHeads * headDim,
-    v: dim + kvHeads * headDim,
-    o: heads * headDim + dim,
-    ...(mlp === 'swiglu' && { gate: dim + hidden }),
-    up: dim + hidden,
-    down: hidden + dim,
-  };
-  const isTarget = (name: string) =>
-    !lora.targets || lora.targets.some((t) => t === name || t.endsWith(`.${name}`));
-  const perLayer = Object.entries(sizes).reduce((sum, [name, size]) => sum + (isTarget(name) ? size : 0), 0);
-  return layers * lora.rank * perLayer;
-}
-
 /** Share of the runtime's best product rate that training steps reach, for the estimate of their time. */
 const usualShare = 0.35;
 
@@ -204,53 +156,6 @@ function scheduleOf({ schedule, optimizer, method }: SftConfig, steps: number): 
     linear: () => linear(peak, end, steps),
   };
   return warmup(Math.round(schedule.warmup * steps), kinds[schedule.kind]());
-}
-
-/** Applies an adapter where the settings say so. @returns what is trained, by name */
-function trainedParameters(config: SftConfig, { model }: LanguageModelBundle): Map<string, Variable> {
-  if (config.method === 'lora') {
-    const { rank, alpha, targets, rsLora } = config.lora;
-    applyLora(model, {
-      rank,
-      rsLora,
-      seed: config.seed,
-      ...(alpha && { alpha }),
-      ...(targets && { targets }),
-    });
-  }
-  return trainableParameters(model);
-}
-
-/** Files of a model directory that an adapter needs, too, to be used for chats. */
-const besideAdapter = ['tokenizer.json', 'tokenizer_config.json', 'generation_config.json'];
-
-async function writeAdapterFolder(folder: string, config: SftConfig, bundle: LanguageModelBundle) {
-  await saveAdapter(folder, bundle.model, { base: path.resolve(config.model) });
-  for (const [name, text] of modelFiles(bundle))
-    if (besideAdapter.includes(name)) await writeFileAtomically(path.join(folder, name), text);
-}
-
-/** Checkpoints as adapters in PEFT's format, or as whole model directories. */
-function filesOf(config: SftConfig, bundle: LanguageModelBundle): ModelFiles {
-  const { model } = bundle;
-  if (config.method === 'lora') {
-    return {
-      write: (folder) => writeAdapterFolder(folder, config, bundle),
-      read: async (folder) => void (await loadAdapter(folder, model)),
-    };
-  }
-  return {
-    write: (folder) => saveLanguageModel(folder, bundle),
-    async read(folder) {
-      const reader = await openSafetensorsFile(path.join(folder, 'model.safetensors'));
-      try {
-        for (const parameter of placeParameters(model, reader, 'huggingFace'))
-          await loadParameter(reader, parameter);
-      } finally {
-        await reader.close();
-      }
-    },
-  };
 }
 
 /** Answers to the first prompts of the validation data, each under its prompt. */
@@ -344,24 +249,4 @@ async function conclude(
   if (checkpoint) await files.read(checkpoint);
   const written = await exportModel(config, prepared.bundle, directory, checkpoint);
   return { status: 'finished', step, summary: { ...losses, model: written } };
-}
-
-/** @returns the folder of the finished model or adapter */
-async function exportModel(
-  config: SftConfig,
-  bundle: LanguageModelBundle,
-  directory: string,
-  checkpoint: string | undefined,
-): Promise<string> {
-  // Full checkpoints are model directories already: a copy would only take room.
-  if (config.method === 'full' && checkpoint) return checkpoint;
-  if (config.method === 'lora' && config.export === 'adapter') {
-    const folder = path.join(directory, 'adapter');
-    await writeAdapterFolder(folder, config, bundle);
-    return folder;
-  }
-  if (config.method === 'lora') mergeLora(bundle.model);
-  const folder = path.join(directory, 'model');
-  await saveLanguageModel(folder, bundle);
-  return folder;
 }

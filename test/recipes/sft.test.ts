@@ -341,7 +341,9 @@ describe('conversations', () => {
     await expect(readConversations(await write('empty.jsonl', ['']))).rejects.toThrow(
       'holds no conversations',
     );
-    expect((await readConversations([data, data], {}, 9)).conversations).toHaveLength(9);
+    const more = await write('more.jsonl', toy);
+    expect((await readConversations([data, more], {}, 9)).conversations).toHaveLength(9);
+    expect((await readConversations(`${folder}/{toy,more}.jsonl`)).conversations).toHaveLength(16);
   });
 
   it('are split the same way for the same seed, and never into nothing', () => {
