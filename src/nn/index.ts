@@ -9,4 +9,5 @@ export * from './mlp.js';
 export * from './module.js';
 export * from './norm.js';
 export * from './output-major.js';
+export * from './packed-linear.js';
 export * from './rope.js';

@@ -108,10 +108,6 @@ export class PackedEmbedding implements TokenEmbedding {
   }
 }
 
-/** Is this a packed matrix's owner? Such modules have no float weights of their own. */
-export const isPacked = (module: object): module is PackedLinear | PackedEmbedding =>
-  module instanceof PackedLinear || module instanceof PackedEmbedding;
-
 /** float32 weights [outputs, inputs] of a packed matrix, on the host. */
 export function unpackData({ bits, block, values, scales, minima }: PackedWeights): Float32Array {
   const [q, s, m] = [values.data, scales.data, minima?.data];

@@ -18,7 +18,7 @@ const packable = {
   Q6_K: { bits: 8, block: 16, hasMinima: false },
 } as const satisfies Partial<Record<GgmlType, object>>;
 
-type PackableType = keyof typeof packable;
+export type PackableType = keyof typeof packable;
 const isPackable = (type: GgmlType): type is PackableType => Object.hasOwn(packable, type);
 
 /** Where one block of a file goes: number of its first packed block, and of that block's row and place in the row. */

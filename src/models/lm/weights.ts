@@ -4,7 +4,10 @@ import { allocate } from '../../core/dtype.js';
 import { AnnealError } from '../../core/errors.js';
 import { formatShape, sameShape } from '../../core/shape.js';
 import type { Variable } from '../../core/variable.js';
-import { parametersOf } from '../../nn/module.js';
+import { LoraLinear } from '../../nn/lora.js';
+import { modulesOf, parametersOf } from '../../nn/module.js';
+import { OutputMajorLinear } from '../../nn/output-major.js';
+import { PackedEmbedding, PackedLinear, type PackedWeights, unpackData } from '../../nn/packed-linear.js';
 import type { ResolvedConfig } from './config.js';
 import type { Transformer } from './transformer.js';
 import { fileRow, type Naming, type Placement, placementOf } from './weight-names.js';
@@ -106,28 +109,58 @@ export async function loadParameter(
   else for (let r = 0; r < rows; r++) target[r] = values[rowOf(r)]!;
 }
 
+/** Rows of a packed matrix in float32. */
+function unpackedRows(weight: PackedWeights, [start, count]: readonly [number, number]): Float32Array {
+  const { inputs } = weight;
+  return unpackData(weight).subarray(start * inputs, (start + count) * inputs);
+}
+
+/** Matrices that are not stored as [inputs, outputs] in a variable: what a file gets for them. */
+function specialEntry(module: object): { owned: readonly Variable[]; entry: TensorEntry } | undefined {
+  if (module instanceof OutputMajorLinear) {
+    const { weight } = module;
+    return { owned: [weight], entry: entryOf(weight) };
+  }
+  if (!(module instanceof PackedLinear || module instanceof PackedEmbedding)) return undefined;
+  const { weight } = module;
+  const rows = module instanceof PackedLinear ? module.rows : ([0, weight.outputs] as const);
+  const owned = [weight.values, weight.scales, ...(weight.minima ? [weight.minima] : [])];
+  const data = () => unpackedRows(weight, rows);
+  return { owned, entry: { type: 'F32', shape: [rows[1], weight.inputs], data } };
+}
+
+/** [inputs, outputs] → [outputs, inputs], made when it is written and dropped right after. */
+function transposedEntry({ shape, size, data }: Variable): TensorEntry {
+  const [inputs, outputs] = shape as [number, number];
+  const turned = () => {
+    const target = allocate('float32', size) as Float32Array;
+    transposeInto(data as Float32Array, target, inputs, outputs);
+    return target;
+  };
+  return { type: 'F32', shape: [outputs, inputs], data: turned };
+}
+
 /**
- * The tensors of a model under Hugging Face's names. Each transposed copy is made when it is written and can be
- * dropped right after.
+ * The tensors of a model under Hugging Face's names, packed ones in float32.
+ * @throws AnnealError if the model has an adapter that is not merged.
  */
 export function weightEntries(model: Transformer): Map<string, TensorEntry> {
+  const place = (name: string): Placement =>
+    placementOf(name, 'huggingFace', model.config) ?? { source: name, transposed: false };
   const entries = new Map<string, TensorEntry>();
+  const owned = new Set<Variable>();
+  for (const [path, module] of modulesOf(model)) {
+    if (module instanceof LoraLinear)
+      throw new AnnealError(`${path} has an adapter; merge it first, or save the adapter alone`);
+    const special = specialEntry(module);
+    if (!special) continue;
+    entries.set(place(`${path}.weight`).source, special.entry);
+    for (const variable of special.owned) owned.add(variable);
+  }
   for (const [name, variable] of parametersOf(model)) {
-    const { source, transposed } = placementOf(name, 'huggingFace', model.config) ?? {
-      source: name,
-      transposed: false,
-    };
-    if (!transposed || variable.dtype !== 'float32') {
-      entries.set(source, entryOf(variable));
-      continue;
-    }
-    const [inputs, outputs] = variable.shape as [number, number];
-    const data = () => {
-      const turned = allocate('float32', variable.size) as Float32Array;
-      transposeInto(variable.data as Float32Array, turned, inputs, outputs);
-      return turned;
-    };
-    entries.set(source, { type: 'F32', shape: [outputs, inputs], data });
+    if (owned.has(variable)) continue;
+    const { source, transposed } = place(name);
+    entries.set(source, transposed ? transposedEntry(variable) : entryOf(variable));
   }
   return entries;
 }
