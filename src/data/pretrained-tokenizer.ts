@@ -1,5 +1,6 @@
 import { AnnealError } from '../core/errors.js';
 import { byteDecoder, byteLevel, decodeBytes, spellBytes, spelledBytes } from './byte-level.js';
+import { type BpeModelEntry, BytePairs } from './byte-pairs.js';
 import { preSplits, splitter } from './pre-split.js';
 import { type AddedToken, addedBySpelling, splitSpecial } from './special-tokens.js';
 import { TokenBuffer } from './token-buffer.js';
@@ -29,6 +30,8 @@ const usualEnds = [
 
 /** Words whose ids are remembered; then the memory is emptied, which costs less than counting uses. */
 const cacheLimit = 1 << 17;
+/** Characters of the longest words that are remembered, and bytes of the longest that may be one token. */
+const longestKept = 256;
 
 /** Steps of a pre-tokenizer entry. */
 const stepsOf = (entry: Entry | null | undefined): Entry[] => {
@@ -87,6 +90,8 @@ export class PretrainedTokenizer implements Tokenizer {
   /** Cuts text into words that can be encoded one by one; undefined where the library has to do it. */
   readonly #split: ((text: string) => string[]) | undefined;
   readonly #words = new Map<string, Int32Array>();
+  /** Encodes words faster than the library, where the model is plain byte-level BPE. */
+  readonly #pairs: BytePairs | undefined;
   /** Bytes of each id; undefined where tokens are not spelled in bytes. */
   readonly #bytes: (Uint8Array | undefined)[] | undefined;
 
@@ -104,7 +109,10 @@ export class PretrainedTokenizer implements Tokenizer {
     this.size = vocabulary.length;
     this.endOfText = this.#findEnd(options.endOfText);
     const patterns = byteLevelPatterns(steps);
-    if (patterns && json.model.type === 'BPE') this.#split = splitter(patterns);
+    if (patterns && json.model.type === 'BPE') {
+      this.#split = splitter(patterns);
+      this.#pairs = BytePairs.from(json.model as BpeModelEntry);
+    }
     if (json.decoder?.type === 'ByteLevel') {
       const bytes = Array.from(vocabulary, (spelling) =>
         spelling === undefined ? undefined : spelledBytes(spelling),
@@ -162,10 +170,19 @@ export class PretrainedTokenizer implements Tokenizer {
   #wordIds(word: string): Int32Array {
     const known = this.#words.get(word);
     if (known) return known;
-    const ids = this.#idsOf([spellBytes(new TextEncoder().encode(word))]);
+    const ids = this.#encodeWord(new TextEncoder().encode(word));
+    // Long words hardly come again.
+    if (word.length > longestKept) return ids;
     if (this.#words.size >= cacheLimit) this.#words.clear();
     this.#words.set(word, ids);
     return ids;
+  }
+
+  #encodeWord(bytes: Uint8Array): Int32Array {
+    if (!this.#pairs) return this.#idsOf([spellBytes(bytes)]);
+    const isWhole = this.#json.model.ignore_merges && bytes.length <= longestKept;
+    const whole = isWhole ? this.#library.model.tokens_to_ids.get(spellBytes(bytes)) : undefined;
+    return whole === undefined ? this.#pairs.encode(bytes) : Int32Array.of(whole);
   }
 
   #idsOf(words: string[]): Int32Array {

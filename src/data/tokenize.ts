@@ -47,13 +47,18 @@ export async function tokenize(
  * @throws AnnealError that numbers the conversation whose answers cannot be told apart
  */
 export async function tokenizeConversations(
-  conversations: Iterable<Conversation> | AsyncIterable<Conversation>,
+  conversations: Iterable<Partial<Conversation>> | AsyncIterable<Partial<Conversation>>,
   tokenizer: Tokenizer,
   template: string,
   options: Omit<RenderOptions, 'addGenerationPrompt'> = {},
 ): Promise<TokenDataset> {
   const encoded: EncodedConversation[] = [];
   for await (const { messages, tools = options.tools } of conversations) {
+    if (!isConversation(messages)) {
+      throw new AnnealError(
+        `conversation ${encoded.length} has no "messages": a list of objects with a role, such as { "role": "user", "content": "Hi" }`,
+      );
+    }
     try {
       encoded.push(encodeConversation(tokenizer, template, messages, { ...options, tools }));
     } catch (error) {
@@ -61,6 +66,12 @@ export async function tokenizeConversations(
     }
   }
   return TokenDataset.fromDocuments(encoded, tokenizer.size);
+}
+
+function isConversation(messages: unknown): messages is readonly ChatMessage[] {
+  return (
+    Array.isArray(messages) && messages.every((one) => typeof (one as ChatMessage | null)?.role === 'string')
+  );
 }
 
 export interface Conversation {

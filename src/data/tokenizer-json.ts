@@ -17,7 +17,10 @@ export function tokenizerFromJSON(json: unknown, options: { endOfText?: string }
   if (typeof description !== 'object' || typeof description?.model?.type !== 'string') {
     throw new AnnealError('this is no tokenizer.json: it has no "model" with a "type"');
   }
-  return asBytes(description) ?? asCharacters(description) ?? new PretrainedTokenizer(description, options);
+  const known = asBytes(description) ?? asCharacters(description);
+  const { endOfText } = options;
+  if (known && (endOfText === undefined || known.idOf(endOfText) === known.endOfText)) return known;
+  return new PretrainedTokenizer(description, options);
 }
 
 /** Vocabulary of a byte-pair encoding that merges nothing, the only kind that these shapes have. */
