@@ -187,6 +187,17 @@ describe('padded conversations', () => {
     );
   });
 
+  it.each([[{}], [{ messages: 'hi' }], [{ messages: [{ content: 'hi' }] }], [{ messages: [null] }]])(
+    'are more than %j',
+    async (one) => {
+      await expect(
+        tokenizeConversations([talk('a', 'b'), one as never], tokenizer, template),
+      ).rejects.toThrow(
+        'conversation 1 has no "messages": a list of objects with a role, such as { "role": "user", "content": "Hi" }',
+      );
+    },
+  );
+
   it('name the one that cannot be used', async () => {
     const wrong = tokenizeConversations(
       [talk('a', 'b'), talk('a', 'b')],
