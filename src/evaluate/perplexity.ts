@@ -1,4 +1,6 @@
 import { AnnealError } from '../core/errors.js';
+import type { GenerativeModel } from '../generate/model.js';
+import { modelScorer } from './model.js';
 import { type Scorer, sumFrom } from './scorer.js';
 
 /** Options of `perplexity`. */
@@ -60,10 +62,11 @@ export function slidingWindows(length: number, context: number, stride: number):
  * @throws AnnealError for fewer than two tokens, or an impossible context or stride
  */
 export async function perplexity(
-  scorer: Scorer,
+  model: GenerativeModel | Scorer,
   tokens: ArrayLike<number>,
   options: PerplexityOptions = {},
 ): Promise<PerplexityResult> {
+  const scorer = 'logprobs' in model ? model : modelScorer(model);
   const { context = scorer.context, batch = 8, bytes, onProgress } = options;
   const { stride = Math.max(1, Math.floor(context / 2)) } = options;
   if (tokens.length < 2)

@@ -159,7 +159,7 @@ describe('perplexity, against the loop of transformers', () => {
   it.each(rows)(
     'with context $context and stride $stride',
     async ({ context, stride, tokens: count, nats }) => {
-      const result = await perplexity(scorer, tokens, { context, stride, bytes: 406 });
+      const result = await perplexity(model, tokens, { context, stride, bytes: 406 });
       expect(result.tokens).toBe(count);
       expect(Math.abs(result.nats - nats)).toBeLessThan(1e-5);
       expect(result.perplexity).toBeCloseTo(Math.exp(result.nats), 8);
