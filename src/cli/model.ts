@@ -15,19 +15,26 @@ export interface OpenModel {
   chatTemplate: string | undefined;
 }
 
+/** How a model is to be loaded. */
+export interface ModelFlags {
+  /** Keep the blocks of a .gguf file as small in memory as they are in it. */
+  packed?: boolean;
+}
+
 /**
- * Loads a run directory, model directory or .gguf file. Weights of a GGUF file that are 4-bit stay 4-bit in memory.
- * @throws AnnealError if it is none of them, or damaged.
+ * Loads a run directory, model directory or .gguf file.
+ * @throws AnnealError if it is none of them, or damaged; if `packed` is asked of what is no .gguf file.
  */
-export const loadModel = (path: string): Promise<LanguageModelBundle> =>
-  loadLanguageModel(path, { weights: path.endsWith('.gguf') ? 'packed' : 'float32' });
+export const loadModel = (path: string, { packed }: ModelFlags = {}): Promise<LanguageModelBundle> =>
+  loadLanguageModel(path, { weights: packed ? 'packed' : 'float32' });
 
 /** Loads a model and makes it generate. */
 export async function openModel(
   path: string,
-  options: { slots: number; capacity?: number },
+  { packed, ...options }: ModelFlags & { slots: number; capacity?: number },
 ): Promise<OpenModel> {
-  const { model, tokenizer, endTokens, chatTemplate, name } = await loadModel(path);
+  const bundle = await loadModel(path, packed ? { packed } : {});
+  const { model, tokenizer, endTokens, chatTemplate, name } = bundle;
   const generator = new Generator(model, { ...options, tokenizer });
   return { name, generator, tokenizer, endTokens, chatTemplate };
 }

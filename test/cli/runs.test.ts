@@ -5,7 +5,16 @@ import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { Rng } from '../../src/core/random.js';
 import type { RunEvent } from '../../src/train/index.js';
-import { anneal, type Ended, inProcess, program, scratch, start } from '../support/command.js';
+import {
+  anneal,
+  type Ended,
+  ended,
+  inProcess,
+  printed,
+  program,
+  scratch,
+  start,
+} from '../support/command.js';
 
 const words = 'the whale sea ship captain said and of a to in that his it was'.split(' ');
 const settings = [
@@ -45,17 +54,6 @@ beforeAll(async () => {
   writeFileSync(at('text.txt'), [...draws].map((i) => words[i]).join(' '));
   finished = await anneal(command('--dir', 'whole'), cwd);
 });
-
-/** Resolves once a running command has printed something. */
-const printed = (child: ReturnType<typeof start>, text: RegExp) =>
-  new Promise<void>((resolve, reject) => {
-    const look = () => text.test(child.output().out) && resolve();
-    child.stdout!.on('data', look);
-    child.on('close', () =>
-      reject(new Error(`ended before it printed ${text}: ${JSON.stringify(child.output())}`)),
-    );
-  });
-const ended = (child: ReturnType<typeof start>) => new Promise((resolve) => child.on('close', resolve));
 
 describe('anneal run lm', () => {
   it('trains, and leaves a run directory', () => {

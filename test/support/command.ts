@@ -20,8 +20,15 @@ export interface Ended {
 /** An empty folder of the test's own. */
 export const scratch = (): string => mkdtempSync(path.join(os.tmpdir(), 'anneal-cli-'));
 
-/** Starts `anneal` in a folder; `output` grows with what it prints to both streams. */
-export function start(args: readonly string[], cwd: string, input = ''): ChildProcess & { output(): Ended } {
+/**
+ * Starts `anneal` in a folder; `output` grows with what it prints to both streams.
+ * @param input all that it can read; null leaves its standard input open
+ */
+export function start(
+  args: readonly string[],
+  cwd: string,
+  input: string | null = '',
+): ChildProcess & { output(): Ended } {
   if (!existsSync(program)) throw new Error('dist/ is missing: run npm run build');
   const child = spawn(process.execPath, [program, ...args], { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
   const seen = { out: '', err: '' };
@@ -33,14 +40,30 @@ export function start(args: readonly string[], cwd: string, input = ''): ChildPr
   });
   // A command that does not read its input may end before it is written.
   child.stdin.on('error', () => {});
-  child.stdin.end(input);
+  if (input !== null) child.stdin.end(input);
   return Object.assign(child, { output: () => ({ code: child.exitCode, ...seen }) });
 }
+
+/** Resolves once a running command has printed something; rejects if it ends before. */
+export const printed = (child: ReturnType<typeof start>, text: RegExp): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const look = () => {
+      if (text.test(child.output().out)) resolve();
+    };
+    child.stdout!.on('data', look);
+    child.on('close', () =>
+      reject(new Error(`ended before it printed ${text}: ${JSON.stringify(child.output())}`)),
+    );
+    look();
+  });
+
+/** Resolves when a command has ended. */
+export const ended = (child: ChildProcess) => new Promise((resolve) => child.on('close', resolve));
 
 /** Runs `anneal` to its end. */
 export async function anneal(args: readonly string[], cwd: string, input = ''): Promise<Ended> {
   const child = start(args, cwd, input);
-  await new Promise((resolve) => child.on('close', resolve));
+  await ended(child);
   return child.output();
 }
 

@@ -98,7 +98,7 @@ async function converse(lines: Interface, conversation: Conversation, terminal: 
 /** `anneal chat MODEL`. */
 export async function chat(this: Cli, flags: Flags, path: string): Promise<void> {
   const { terminal } = this;
-  const opened = await openModel(path, { slots: 1 });
+  const opened = await openModel(path, { slots: 1, packed: flags.packed === true });
   const { chatTemplate } = opened;
   if (chatTemplate === undefined) {
     throw new AnnealError(`${path} has no chat template; \`anneal sample ${path}\` continues a text`);

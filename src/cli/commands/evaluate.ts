@@ -3,11 +3,11 @@ import { AnnealError } from '../../core/errors.js';
 import { type EvaluateOptions, evaluate, type Metric, type TaskSpec, tasks } from '../../evaluate/index.js';
 import { duration } from '../../recipes/format.js';
 import { nearest } from '../../recipes/settings.js';
-import { loadModel } from '../model.js';
+import { loadModel, type ModelFlags } from '../model.js';
 import { table } from '../table.js';
 import type { Cli, Terminal } from '../terminal.js';
 
-interface Flags {
+interface Flags extends ModelFlags {
   limit?: number;
   samples?: number;
   temperature?: number;
@@ -66,7 +66,7 @@ export async function evaluateModel(
 ): Promise<void> {
   const { terminal } = this;
   const specs = readTasks(words);
-  const bundle = await loadModel(path);
+  const bundle = await loadModel(path, flags);
   const records: string[] = [];
   const signal = terminal.interrupts();
   const options: EvaluateOptions = { signal };

@@ -1,11 +1,11 @@
 import { AnnealError } from '../../core/errors.js';
 import type { Generation } from '../../generate/generation.js';
 import type { Completion, GenerationRequest } from '../../generate/request.js';
-import { openModel } from '../model.js';
+import { type ModelFlags, openModel } from '../model.js';
 import type { Cli } from '../terminal.js';
 
 /** Flags that choose how tokens are drawn; shared by `sample` and `chat`. */
-export interface SamplingFlags {
+export interface SamplingFlags extends ModelFlags {
   tokens: number;
   temperature: number;
   topP: number;
@@ -54,7 +54,10 @@ export async function sample(this: Cli, flags: Flags, path: string, ...prompts: 
   const { terminal } = this;
   const interrupt = terminal.interrupts();
   const texts = prompts.length > 0 ? prompts : [(await readStandardInput()) ?? ''];
-  const opened = await openModel(path, { slots: Math.min(texts.length * flags.samples, 16) });
+  const opened = await openModel(path, {
+    slots: Math.min(texts.length * flags.samples, 16),
+    packed: flags.packed === true,
+  });
   const { generator, tokenizer, endTokens } = opened;
   const stop = AbortSignal.any([interrupt, terminal.onClosed]);
   const requests = texts.flatMap((text) => {

@@ -1,8 +1,8 @@
 import type { ServerOptions } from '../../serve/index.js';
-import { loadModel } from '../model.js';
+import { loadModel, type ModelFlags } from '../model.js';
 import type { Cli } from '../terminal.js';
 
-interface Flags {
+interface Flags extends ModelFlags {
   port: number;
   host: string;
   key?: readonly string[];
@@ -16,7 +16,10 @@ interface Flags {
 export async function serve(this: Cli, flags: Flags, path: string): Promise<void> {
   const { terminal } = this;
   const interrupt = terminal.interrupts();
-  const [bundle, { createServer }] = await Promise.all([loadModel(path), import('../../serve/index.js')]);
+  const [bundle, { createServer }] = await Promise.all([
+    loadModel(path, flags),
+    import('../../serve/index.js'),
+  ]);
   const name = flags.name ?? bundle.name;
   const options: ServerOptions = {
     models: [{ ...bundle, name }],
