@@ -247,6 +247,10 @@ export class Assembler {
     this.#general([0xc1], 5, target, 1);
     this.byte(count);
   }
+  /** target <<= cl. */
+  shiftLeftByCl(target: number): void {
+    this.#general([0xd3], 4, target);
+  }
   /** target >>= cl. */
   shiftRightByCl(target: number): void {
     this.#general([0xd3], 5, target);
@@ -271,6 +275,21 @@ export class Assembler {
   call(register: number): void {
     if (register > 7) this.byte(0x41);
     this.byte(0xff, 0xd0 | (register & 7));
+  }
+  callLabel(label: Label): void {
+    this.byte(0xe8);
+    this.#reference(label);
+  }
+  /** 32-bit copies, for single floats. */
+  mov32(target: number, source: Memory): void {
+    const [r, x, b] = extensions(target, source);
+    this.byte(0x40 | (r << 2) | (x << 1) | b, 0x8b);
+    this.#modRm(target & 7, source, 0, 0);
+  }
+  store32(target: Memory, source: number): void {
+    const [r, x, b] = extensions(source, target);
+    this.byte(0x40 | (r << 2) | (x << 1) | b, 0x89);
+    this.#modRm(source & 7, target, 0, 0);
   }
   ret(): void {
     this.byte(0xc3);

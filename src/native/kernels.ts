@@ -4,6 +4,8 @@ import { check, loadOrt, type Ort, type Pointer, resultOf } from '../runtime/nod
 import { detectSupport, type Support } from './cpu.js';
 import { OperatorFactory, type OperatorSpec } from './custom-op.js';
 import type { InstructionSet } from './instructions.js';
+import { compileMatmul } from './matmul-kernel.js';
+import { matmulOperator } from './matmul-operator.js';
 import { compileRows } from './row-kernel.js';
 import { rowOperator } from './row-operators.js';
 
@@ -54,6 +56,13 @@ export class NativeKernels implements Kernels {
   }
 
   #make(request: KernelRequest, set: InstructionSet): string | undefined {
+    // Products are emitted for AVX-512 alone: with 16 short registers they are no faster than ONNX Runtime's.
+    const product = set === 'avx512' ? matmulOperator(request) : undefined;
+    if (product) {
+      const { code } = product;
+      const task = this.#codeOf(`matmul${JSON.stringify(code)}`, () => compileMatmul(code));
+      return this.#operator(request, { task, ...product });
+    }
     const found = rowOperator(request);
     if (!found) return undefined;
     return this.#operator(request, {

@@ -79,16 +79,18 @@ function expectSame(a: Value, b: ArrayLike<number>, tolerance: number): void {
   expect(worst).toBeLessThan(tolerance);
 }
 
-const gradientOf = (f: (x: Named) => Tensor) => (x: Named): { y: Tensor } & Named => {
-  const names = Object.keys(x).filter((name) => name !== 'g');
-  const y = f(x);
-  const grads = vjp(
-    [y],
-    names.map((name) => x[name]!),
-    [x.g!],
-  );
-  return { y, ...Object.fromEntries(names.map((name, i) => [`d${name}`, grads[i]!])) };
-};
+const gradientOf =
+  (f: (x: Named) => Tensor) =>
+  (x: Named): { y: Tensor } & Named => {
+    const names = Object.keys(x).filter((name) => name !== 'g');
+    const y = f(x);
+    const grads = vjp(
+      [y],
+      names.map((name) => x[name]!),
+      [x.g!],
+    );
+    return { y, ...Object.fromEntries(names.map((name, i) => [`d${name}`, grads[i]!])) };
+  };
 
 describe.each(sets)('nodes by machine code in %s', (set) => {
   beforeAll(() => replaceKernels({ set }));

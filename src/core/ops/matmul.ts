@@ -8,6 +8,13 @@ import { expandDims, reshape, squeeze } from './view.js';
 
 export type MatmulAttributes = { transA: boolean; transB: boolean; alpha: number };
 
+/** The attributes as a backend's own operator wants them. */
+const numbersOf = ({ transA, transB, alpha }: MatmulAttributes) => ({
+  transA: Number(transA),
+  transB: Number(transB),
+  alpha,
+});
+
 const plain: MatmulAttributes = { transA: false, transB: false, alpha: 1 };
 
 /** Rows, inner size and columns of a product, after its transposes. */
@@ -155,6 +162,7 @@ export const matmulOp = defineOp<MatmulAttributes>({
     ];
   },
   lower(b, node, { transA, transB, alpha }) {
+    if (b.resultKernel(node, 'matmul', numbersOf(node.attributes as MatmulAttributes))) return;
     const simple = !transA && !transB && alpha === 1;
     // ONNX Runtime's fused product exists for float32 only.
     if (simple) return b.result('MatMul', b.inputs);
@@ -215,7 +223,9 @@ export const gemmOp = defineOp<MatmulAttributes>({
   },
   flops: matmulFlops,
   decompose: ([a, b, c], attributes) => [add(product(a!, b!, attributes), c!)],
-  lower(b, _node, { transA, transB, alpha }) {
+  lower(b, node, attributes) {
+    const { transA, transB, alpha } = attributes;
+    if (b.resultKernel(node, 'gemm', numbersOf(attributes))) return true;
     b.result('Gemm', b.inputs, { transA, transB, alpha: { float: alpha } });
     return true;
   },
