@@ -4,6 +4,7 @@ import { reshape } from '../core/ops/view.js';
 import { type Program, program } from '../core/program.js';
 import { Variable } from '../core/variable.js';
 import { KVCache } from '../nn/cache.js';
+import { parametersOf } from '../nn/module.js';
 import type { GenerativeModel } from './model.js';
 import { roundUp } from './shapes.js';
 
@@ -29,6 +30,8 @@ export class Decoder {
   readonly #slots: number;
   readonly #limit: number;
   #cache: KVCache;
+  /** What the passes were traced over. */
+  #variables: readonly Variable[] = [];
   /** Decoding passes by their number of rows, with their logits. */
   readonly #steps = new Map<number, Pass & { logits: Variable }>();
   /** Prompt passes over one row of the cache, by length. */
@@ -62,6 +65,18 @@ export class Decoder {
     }
     this.#release(this.#steps, this.#pieces);
     this.#cache = next;
+  }
+
+  /**
+   * Drops passes that were traced over other variables than the model has now, as after an adapter was applied or
+   * removed. Call it while no sequence is cached.
+   */
+  refresh(): void {
+    const variables = [...parametersOf(this.#model).values()];
+    const old = this.#variables;
+    if (variables.length === old.length && variables.every((one, i) => one === old[i])) return;
+    this.dispose();
+    this.#variables = variables;
   }
 
   /** Copies the first `length` tokens of one row to another. */

@@ -14,6 +14,8 @@ export class RankFilter {
   readonly #buckets: Uint16Array;
   readonly #counts = new Int32Array(bucketCount);
   readonly #masses = new Float64Array(bucketCount);
+  /** Buckets that hold tokens lie below this: small vocabularies fill few. */
+  #end = 0;
 
   constructor(vocabulary: number) {
     this.#buckets = new Uint16Array(vocabulary);
@@ -37,22 +39,25 @@ export class RankFilter {
     const ofTopK = topK > 0 && topK < values.length ? this.#cutAtCount(values, weights, topK) : undefined;
     if (topP >= 1) return ofTopK?.cut;
     let total = ofTopK?.mass ?? 0;
-    if (!ofTopK) for (const mass of this.#masses) total += mass;
+    for (let bucket = 0; !ofTopK && bucket < this.#end; bucket++) total += this.#masses[bucket]!;
     // Rounding can leave the goal of topP ≈ 1 just out of reach: then top-k's cut holds.
     return this.#cutAtMass(values, weights, topP * total) ?? ofTopK?.cut;
   }
 
   #count(values: ArrayLike<number>, weights: Float64Array, max: number, scale: number): void {
     const buckets = this.#buckets;
-    const counts = this.#counts.fill(0);
-    const masses = this.#masses.fill(0);
+    const counts = this.#counts.fill(0, 0, this.#end);
+    const masses = this.#masses.fill(0, 0, this.#end);
+    let last = 0;
     for (let i = 0; i < values.length; i++) {
       const bucket = bucketOf((max - values[i]!) * scale);
       buckets[i] = bucket;
       if (bucket === outOfReach) continue;
+      if (bucket > last) last = bucket;
       counts[bucket]!++;
       masses[bucket]! += weights[i]!;
     }
+    this.#end = last + 1;
   }
 
   /** Undefined if fewer than `count` tokens are in reach. */
@@ -63,7 +68,7 @@ export class RankFilter {
   ): { cut: Cut; mass: number } | undefined {
     let kept = 0;
     let mass = 0;
-    for (let bucket = 0; bucket < bucketCount; bucket++) {
+    for (let bucket = 0; bucket < this.#end; bucket++) {
       if (kept + this.#counts[bucket]! < count) {
         kept += this.#counts[bucket]!;
         mass += this.#masses[bucket]!;
@@ -79,7 +84,7 @@ export class RankFilter {
 
   #cutAtMass(values: ArrayLike<number>, weights: Float64Array, goal: number): Cut | undefined {
     let mass = 0;
-    for (let bucket = 0; bucket < bucketCount; bucket++) {
+    for (let bucket = 0; bucket < this.#end; bucket++) {
       if (mass + this.#masses[bucket]! < goal) {
         mass += this.#masses[bucket]!;
         continue;

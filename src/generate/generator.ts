@@ -71,7 +71,7 @@ function checkOptions({ slots, capacity, chunk = 256 }: GeneratorOptions): void 
  * A sequence's random numbers depend on its seed and position alone; its logits do not depend on what else is in
  * the batch but for rounding, which may differ with the number of rows that are computed together.
  *
- * The model's weights may be changed between generations, not during one.
+ * The model's weights and layers may be changed while nothing is generated.
  */
 export class Generator {
   readonly #limits: SequenceLimits;
@@ -190,6 +190,7 @@ export class Generator {
   }
 
   async #run(): Promise<void> {
+    this.#decoder.refresh();
     while (this.#waiting.length > 0 || this.#rows.some((one) => one !== undefined)) {
       this.#freeRows();
       try {

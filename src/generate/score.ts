@@ -1,13 +1,7 @@
 import type { TypedArray } from '../core/dtype.js';
 import { AnnealError } from '../core/errors.js';
-import { int32 } from '../core/feeds.js';
-import { crossEntropy } from '../core/ops/cross-entropy.js';
-import { type Program, program } from '../core/program.js';
-import type { Tensor } from '../core/tensor.js';
-import type { Variable } from '../core/variable.js';
-import { parametersOf } from '../nn/module.js';
-import { largest } from './distribution.js';
 import type { GenerativeModel } from './model.js';
+import { passesOf, passFor } from './score-pass.js';
 import { roundDown, roundUp } from './shapes.js';
 
 /** Options of `score`. */
@@ -16,58 +10,10 @@ export interface ScoreOptions {
   batchTokens?: number;
 }
 
-type Pass = Program<'tokens' | 'targets', 'losses' | 'logits'>;
-
 /** A sequence's logprobs, and with each the most likely tokens at its place. */
 export interface ScoredSequence {
   logprobs: Float32Array;
   top: { token: number; logprob: number }[][];
-}
-
-interface Passes {
-  /** What the programs were traced over. */
-  variables: readonly Variable[];
-  byShape: Map<string, Pass>;
-}
-
-/** Programs of a model by shape, kept as long as the model. */
-const compiled = new WeakMap<GenerativeModel, Passes>();
-
-/** The model's programs; new ones once its variables are others, as after an adapter was applied, merged or removed. */
-function passesOf(model: GenerativeModel): Map<string, Pass> {
-  const variables = [...parametersOf(model).values()];
-  const known = compiled.get(model);
-  if (known?.variables.length === variables.length && variables.every((v, i) => v === known.variables[i]))
-    return known.byShape;
-  for (const pass of known?.byShape.values() ?? []) pass.dispose();
-  const fresh = { variables, byShape: new Map<string, Pass>() };
-  compiled.set(model, fresh);
-  return fresh.byShape;
-}
-
-function passOf(
-  passes: Map<string, Pass>,
-  model: GenerativeModel,
-  rows: number,
-  length: number,
-  hasLogits: boolean,
-): Pass {
-  const key = `${rows}x${length}${hasLogits ? ' logits' : ''}`;
-  let pass = passes.get(key);
-  if (!pass) {
-    const shape = [rows, length];
-    pass = program(
-      { tokens: int32(shape), targets: int32(shape) },
-      ({ tokens, targets }) => {
-        const logits = model.logits(model.hidden(tokens));
-        const losses = crossEntropy(logits, targets, { reduction: 'none' });
-        return hasLogits ? { losses, logits } : ({ losses } as { losses: Tensor; logits: Tensor });
-      },
-      { name: `score ${key}` },
-    );
-    passes.set(key, pass);
-  }
-  return pass;
 }
 
 function check(model: GenerativeModel, sequence: ArrayLike<number>, index: number): void {
@@ -106,19 +52,26 @@ function batchesOf(lengths: readonly number[], context: number, batchTokens: num
   return batches;
 }
 
-/** Runs all sequences in batches; `visit` gets the results of one, by row. */
+/** What a pass says of one sequence, padding included. */
+interface RowScores {
+  losses: TypedArray;
+  /** [length, top] each; empty without `top`. */
+  values: TypedArray;
+  indices: TypedArray;
+}
+
+/** Runs all sequences in batches; `visit` gets the results of one. */
 async function scoreBatches(
   model: GenerativeModel,
   sequences: readonly ArrayLike<number>[],
-  hasLogits: boolean,
+  top: number,
   { batchTokens = 1024 }: ScoreOptions,
-  visit: (sequence: number, losses: TypedArray, logits: TypedArray | undefined) => void,
+  visit: (sequence: number, scores: RowScores) => void,
 ): Promise<void> {
   for (const [i, sequence] of sequences.entries()) check(model, sequence, i);
   const passes = passesOf(model);
-  const { context, vocabulary } = model.config;
   const lengths = sequences.map((sequence) => sequence.length - 1);
-  for (const { length, rows, members } of batchesOf(lengths, context, batchTokens)) {
+  for (const { length, rows, members } of batchesOf(lengths, model.config.context, batchTokens)) {
     const tokens = new Int32Array(rows * length);
     const targets = new Int32Array(rows * length);
     for (const [row, member] of members.entries()) {
@@ -128,11 +81,16 @@ async function scoreBatches(
         targets[row * length + i] = sequence[i + 1]!;
       }
     }
-    const { losses, logits } = await passOf(passes, model, rows, length, hasLogits)({ tokens, targets });
+    const { losses, values, indices } = await passFor(passes, model, rows, length, top)({ tokens, targets });
+    const none = new Float32Array(0);
     const part = (data: TypedArray, row: number, width: number) =>
       data.subarray(row * length * width, (row + 1) * length * width);
     for (const [row, member] of members.entries()) {
-      visit(member, part(losses.data, row, 1), hasLogits ? part(logits.data, row, vocabulary) : undefined);
+      visit(member, {
+        losses: part(losses.data, row, 1),
+        values: top > 0 ? part(values.data, row, top) : none,
+        indices: top > 0 ? part(indices.data, row, top) : none,
+      });
     }
   }
 }
@@ -150,7 +108,7 @@ export async function score(
   options: ScoreOptions = {},
 ): Promise<Float32Array[]> {
   const results = sequences.map((sequence) => new Float32Array(Math.max(0, sequence.length - 1)));
-  await scoreBatches(model, sequences, false, options, (sequence, losses) => {
+  await scoreBatches(model, sequences, 0, options, (sequence, { losses }) => {
     const result = results[sequence]!;
     for (let i = 0; i < result.length; i++) result[i] = -losses[i]!;
   });
@@ -158,10 +116,9 @@ export async function score(
 }
 
 /**
- * As `score`, with the `top` most likely tokens at every place, most likely first. Logits come to the host for
- * that, so it is slower.
+ * As `score`, with the `top` most likely tokens at every place, most likely first.
  *
- * @throws AnnealError as `score`
+ * @throws AnnealError as `score`, and if `top` is no positive number of tokens of the vocabulary
  */
 export async function scoreTop(
   model: GenerativeModel,
@@ -170,19 +127,22 @@ export async function scoreTop(
   options: ScoreOptions = {},
 ): Promise<ScoredSequence[]> {
   const { vocabulary } = model.config;
+  if (!Number.isInteger(top) || top < 1 || top > vocabulary) {
+    throw new AnnealError(`scoreTop: top is ${top}; it must be a whole number from 1 to ${vocabulary}`);
+  }
   const results = sequences.map((sequence) => ({
     logprobs: new Float32Array(Math.max(0, sequence.length - 1)),
     top: [] as ScoredSequence['top'],
   }));
-  await scoreBatches(model, sequences, true, options, (member, losses, logits) => {
+  await scoreBatches(model, sequences, top, options, (member, { losses, values, indices }) => {
     const { logprobs, top: lists } = results[member]!;
     for (let i = 0; i < logprobs.length; i++) {
-      const row = logits!.subarray(i * vocabulary, (i + 1) * vocabulary);
       logprobs[i] = -losses[i]!;
-      const logNormalizer = row[sequences[member]![i + 1]!]! + losses[i]!;
-      lists.push(
-        largest(row, top).map(({ index, value }) => ({ token: index, logprob: value - logNormalizer })),
-      );
+      const entry = (_: unknown, j: number) => ({
+        token: indices[i * top + j]!,
+        logprob: values[i * top + j]!,
+      });
+      lists.push(Array.from({ length: top }, entry));
     }
   });
   return results;

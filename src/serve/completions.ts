@@ -97,10 +97,11 @@ class LogprobColumns {
 async function promptColumns(prompts: readonly Prompt[], top: number, texts: TokenTexts, { engine }: Job) {
   const { model, tokenizer } = engine.served;
   const sequences = prompts.map((one) => one.tokens);
-  const scored =
+  const scored = await engine.aside(prompts.length, async () =>
     top > 0
-      ? await scoreTop(model, sequences, top)
-      : (await score(model, sequences)).map((logprobs) => ({ logprobs, top: undefined }));
+      ? await scoreTop(model, sequences, Math.min(top, model.config.vocabulary))
+      : (await score(model, sequences)).map((logprobs) => ({ logprobs, top: undefined })),
+  );
   return prompts.map(({ tokens }, i) => {
     const writer = new LogprobColumns(texts, top, 0);
     const columns = writer.empty();

@@ -59,6 +59,8 @@ export class Engine {
   readonly created = Math.floor(Date.now() / 1000);
   readonly #metrics: ServerMetrics;
   readonly #limit: number;
+  /** Sequences whose prompts are being scored for `echo`. */
+  #scoring = 0;
   /** Mean duration of recent sequences, to say when to try again. */
   #seconds = 1;
 
@@ -74,18 +76,7 @@ export class Engine {
    * @throws ApiError 429 if they do not fit into the queue now, 400 if they never do
    */
   submit(requests: readonly GenerationRequest[]): Generation[] {
-    const { active, waiting, slots } = this.generator.stats();
-    if (requests.length > this.#limit) {
-      throw new ApiError(
-        400,
-        `${requests.length} sequences in one request; this server takes ${this.#limit}`,
-      );
-    }
-    if (active + waiting + requests.length > this.#limit) {
-      this.#metrics.refused.add({ model: this.served.name }, requests.length);
-      const seconds = Math.min(60, Math.max(1, Math.ceil((this.#seconds * (waiting + 1)) / slots)));
-      throw new ApiError(429, 'the queue is full; try again later', 'queue_full', null, seconds);
-    }
+    this.#admit(requests.length);
     const generations: Generation[] = [];
     try {
       for (const request of requests) generations.push(this.generator.submit(request));
@@ -95,6 +86,31 @@ export class Engine {
     }
     for (const one of generations) void this.#observe(one);
     return generations;
+  }
+
+  /**
+   * Does work on `count` sequences that needs no slot; it has its place in the queue, too.
+   * @throws ApiError as `submit`
+   */
+  async aside<T>(count: number, work: () => Promise<T>): Promise<T> {
+    this.#admit(count);
+    this.#scoring += count;
+    try {
+      return await work();
+    } finally {
+      this.#scoring -= count;
+    }
+  }
+
+  #admit(count: number): void {
+    const { active, waiting, slots } = this.generator.stats();
+    if (count > this.#limit) {
+      throw new ApiError(400, `${count} sequences in one request; this server takes ${this.#limit}`);
+    }
+    if (active + waiting + this.#scoring + count <= this.#limit) return;
+    this.#metrics.refused.add({ model: this.served.name }, count);
+    const seconds = Math.min(60, Math.max(1, Math.ceil((this.#seconds * (waiting + 1)) / slots)));
+    throw new ApiError(429, 'the queue is full; try again later', 'queue_full', null, seconds);
   }
 
   /** Times tokens as they are made, not as a client reads them. */
