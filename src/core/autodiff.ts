@@ -1,36 +1,13 @@
 import { isFloat } from './dtype.js';
 import { AnnealError, atUserFrame } from './errors.js';
 import { cloneNode, topological } from './graph.js';
-import { type Attributes, defineOp, isComposite, type PrimitiveDeclaration, withRegion } from './op.js';
+import { isComposite, withRegion } from './op.js';
+import { after } from './ops/after.js';
 import { add, identity } from './ops/elementwise.js';
 import { scalar } from './ops/leaf.js';
 import { zerosLike } from './ops/view.js';
 import { formatShape, sameShape } from './shape.js';
 import type { Node, Region, Tensor } from './tensor.js';
-
-/** x, but computed (or taken) only after `signal` exists: keeps recomputed nodes out of the forward pass. */
-const afterOp = defineOp({
-  name: 'after',
-  view: true,
-  flops: () => 0,
-  infer: ([x]) => [x!],
-  vjp: (_context, [g]) => [g],
-  lower(b, node) {
-    // ONNX has no control dependencies. An empty slice of the signal, appended to a shape, is one:
-    // the reshape cannot run before the signal, and costs nothing.
-    const empty = b.emit('Slice', [
-      b.emit('Reshape', [b.inputs[1]!, b.ints([-1])]),
-      b.ints([0]),
-      b.ints([0]),
-      b.ints([0]),
-    ]);
-    const nothing = b.emit('Cast', [empty], { to: 7 });
-    const shape = b.emit('Concat', [b.ints(node.outputs[0]!.shape), nothing], { axis: 0 });
-    b.result('Reshape', [b.inputs[0]!, shape], { allowzero: true });
-  },
-  evaluate: ([x]) => [x!.data],
-  cases: [{ inputs: [[2, 3], [4]] }],
-} as PrimitiveDeclaration<Attributes>);
 
 /**
  * Runs `body` and marks what it computes for recomputation: a gradient through it keeps only what goes
@@ -86,7 +63,7 @@ class Recomputation {
     const { node } = t;
     if (!this.isInside(node)) {
       const isFree = node.inputs.length === 0 && node.op.name !== 'input';
-      this.copies.set(t, isFree ? t : afterOp.apply([t, this.signal], {})[0]!);
+      this.copies.set(t, isFree ? t : after(t, this.signal));
       return;
     }
     const inputs = node.inputs.map((input) => this.copies.get(input)!);

@@ -3,11 +3,12 @@ import { AnnealError } from '../errors.js';
 import { checkDTypes, defineOp, floats } from '../op.js';
 import { formatShape, sameShape, sizeOf } from '../shape.js';
 import type { Tensor, TensorType } from '../tensor.js';
+import { after } from './after.js';
 import { add, cast, floor, mul, sub } from './elementwise.js';
 import { concat } from './join.js';
 import { matmul } from './matmul.js';
 import { sum } from './reduce.js';
-import { expandDims, reshape } from './view.js';
+import { expandDims, reshape, transpose } from './view.js';
 
 type PackedAttributes = {
   /** 4 or 8 bits a weight. */
@@ -65,6 +66,19 @@ const packedMatmulOp = defineOp<PackedAttributes>({
   decompose: ([x, values, scales], { bits }) => [
     matmul(x!, unpackWeights(values!, scales!, bits), { transposeB: true }),
   ],
+  vjp({ inputs: [x, values, scales], attributes: { bits } }, [g]) {
+    if (!g) return [];
+    const [outputs, blocks] = scales!.shape as [number, number];
+    const inputs = x!.shape.at(-1)!;
+    const rows = reshape(g, [-1, outputs]);
+    // Unpacked when the gradient arrives and freed after: of constants alone, the runtime would unpack every matrix
+    // when the program is loaded, and keep them all.
+    const integers = unpack(after(values!, g), bits, scales!.dtype); // [outputs, blocks, block]
+    const weights = reshape(mul(integers, expandDims(scales!, -1)), [outputs, inputs]);
+    const toWeights = matmul(transpose(rows, [1, 0]), reshape(x!, [-1, inputs]));
+    const toScales = sum(mul(reshape(toWeights, [outputs, blocks, inputs / blocks]), integers), -1);
+    return [reshape(matmul(rows, weights), x!.shape), undefined, toScales];
+  },
   lower(b, node, { bits, block, coarse }) {
     if (!b.allowsMicrosoft || node.outputs[0]!.dtype !== 'float32') return false;
     const [x, values] = node.inputs as [Tensor, Tensor];
