@@ -1,8 +1,12 @@
 import type { StreamDecoder, Tokenizer } from '../../src/data/tokenizer.js';
 import { int32, program, Rng } from '../../src/index.js';
 import { Transformer } from '../../src/models/lm/transformer.js';
+import { parametersOf } from '../../src/nn/module.js';
 
-/** A model small enough for thousands of steps, with weights large enough for varied text. */
+/**
+ * A model small enough for thousands of steps. Its weights are large, so that what comes next depends on all that
+ * came before, and near ties, in which rounding would decide, are rare.
+ */
 export function tinyModel(overrides: Partial<Transformer['config']> = {}, seed = 1): Transformer {
   const model = new Transformer(
     {
@@ -14,13 +18,18 @@ export function tinyModel(overrides: Partial<Transformer['config']> = {}, seed =
       headDim: 8,
       hidden: 48,
       context: 96,
+      tied: false,
       ...overrides,
     },
     { rng: new Rng(seed) },
   );
-  // Flat distributions would make near ties, and then rounding would decide.
-  const table = model.embedding as unknown as { weight: { data: Float32Array } };
-  for (const [i, value] of table.weight.data.entries()) table.weight.data[i] = 12 * value;
+  const rng = new Rng(seed).split('large weights');
+  for (const [name, parameter] of parametersOf(model)) {
+    if (parameter.shape.length !== 2) continue;
+    const std =
+      name.startsWith('embedding') || name.startsWith('positions') ? 1 : 1.4 / Math.sqrt(parameter.shape[0]!);
+    parameter.set(rng.split(name).normal(parameter.size, 0, std));
+  }
   return model;
 }
 
