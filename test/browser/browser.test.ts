@@ -75,6 +75,7 @@ function checkLosses(device: string, losses: number[], expected: number[], toler
 interface Observations {
   device: string;
   storage: { sent: unknown[]; got: unknown[]; isFresh: boolean }[];
+  outside: number[];
   order: { isInPlace: boolean; value: number[] };
   failure: Record<string, unknown>;
   otherThreads: string;
@@ -91,11 +92,13 @@ const observe = (page: Page, runtime: string): Promise<Observations> =>
      return observe(createWebBackend, encodeModel, '${runtime}');`,
   );
 
-function checkSemantics({ storage, order, failure, otherThreads, stats }: Observations): void {
+function checkSemantics({ storage, outside, order, failure, otherThreads, stats }: Observations): void {
   for (const { sent, got, isFresh } of storage) {
     expect(got).toEqual(sent);
     expect(isFresh).toBe(true);
   }
+  // Weights outside the model: (1, 2) + (10, 20) - 0.5.
+  expect(outside).toEqual([10.5, 21.5]);
   // From (1, 2): doubled, plus 1, doubled twice, plus 1.
   expect(order).toEqual({ isInPlace: true, value: [13, 21] });
   expect(failure).toEqual({
@@ -109,7 +112,7 @@ function checkSemantics({ storage, order, failure, otherThreads, stats }: Observ
     value: [3, 4],
   });
   expect(otherThreads).toMatch(/^AnnealError: .*already computes with 2 threads/);
-  expect(stats).toEqual({ executables: 2, liveBytes: 0, runs: 14 });
+  expect(stats).toEqual({ executables: 2, liveBytes: 0, runs: 15 });
 }
 
 describe.skipIf(isSkipped)('in Chromium', () => {

@@ -15,13 +15,22 @@ async function messageOf(body) {
 }
 
 /** A spec of a graph whose constants are scalars. */
-function specOf(encodeModel, label, nodes, { inputs = [], outputs = [], slots = [], constants = {} }) {
+function specOf(
+  encodeModel,
+  label,
+  nodes,
+  { inputs = [], outputs = [], slots = [], constants = {}, weights = [] },
+) {
   const initializers = Object.entries(constants).map(([name, value]) => ({
     name,
     dtype: 'float32',
     dims: [],
     raw: new Uint8Array(Float32Array.of(value).buffer),
   }));
+  for (const { name, slot } of weights) {
+    const raw = { location: name, length: slot.data.byteLength };
+    initializers.push({ name, dtype: slot.dtype, dims: slot.shape, raw });
+  }
   const type = (name, { shape, dtype }) => port(name, shape, dtype);
   const read = slots.filter((s) => s.input).map((s) => type(s.input, s.slot));
   const assigned = slots.filter((s) => s.output).map((s) => type(s.output, s.slot));
@@ -39,7 +48,7 @@ function specOf(encodeModel, label, nodes, { inputs = [], outputs = [], slots = 
     initializers,
   };
   const model = encodeModel({ irVersion: 10, opsets: { '': 21 }, graph });
-  return { label, model, inputs, outputs, slots };
+  return { label, model, inputs, outputs, slots, weights };
 }
 
 const slotOf = (data, shape) => ({ dtype: 'float32', shape, data, spare: undefined });
@@ -66,6 +75,23 @@ async function storage(backend, encodeModel) {
     program.release();
   }
   return results;
+}
+
+/** x + w - k with weights whose bytes lie outside the model. */
+async function outside(backend, encodeModel) {
+  const nodes = [
+    ['Add', ['x', 'weight.0.w'], 's'],
+    ['Sub', ['s', 'weight.1.k'], 'y'],
+  ];
+  const weights = [
+    { name: 'weight.0.w', slot: slotOf(Float32Array.of(10, 20), [2]) },
+    { name: 'weight.1.k', slot: slotOf(Float32Array.of(0.5), []) },
+  ];
+  const io = { inputs: [port('x', [2])], outputs: [port('y', [2])], weights };
+  const program = await backend.compile(specOf(encodeModel, 'outside', nodes, io));
+  const [y] = await program.run([Float32Array.of(1, 2)]);
+  program.release();
+  return [...y];
 }
 
 /** Two programs on one variable, started together: w <- 2 w and w <- w + x. They do not commute. */
@@ -140,6 +166,7 @@ export async function observe(createWebBackend, encodeModel, runtime) {
   const result = {
     device: backend.device,
     storage: await storage(backend, encodeModel),
+    outside: await outside(backend, encodeModel),
     order: await order(backend, encodeModel),
     failure: await failure(backend, encodeModel),
     otherThreads: await messageOf(() => createWebBackend(runtime, { threads: 1 })),
