@@ -1,60 +1,65 @@
-import { attention } from '../core/ops/attention.js';
-import { cachedAttention } from '../core/ops/cached-attention.js';
+import { attention, attentionParts } from '../core/ops/attention.js';
+import { cachedAttention, cacheWrite } from '../core/ops/cached-attention.js';
+import { add, greater, where } from '../core/ops/elementwise.js';
+import { arange } from '../core/ops/indexing.js';
+import { constant, scalar } from '../core/ops/leaf.js';
+import { maskedScore } from '../core/ops/masks.js';
 import { rotary } from '../core/ops/rotary.js';
-import { reshape, transpose } from '../core/ops/view.js';
+import { reshape } from '../core/ops/view.js';
 import type { Tensor } from '../core/tensor.js';
-import type { LayerCache } from './cache.js';
+import type { CacheExtra } from './cache.js';
+import { ForgetGate } from './forget-gate.js';
 import { Linear, type Projection } from './linear.js';
-import type { AttentionMask } from './mask.js';
+import { joinHeads, type MixerOptions, type MixingContext, type SequenceMixer, splitHeads } from './mixer.js';
 import { RMSNorm } from './norm.js';
-import type { RopeTables } from './rope.js';
+import { ShortConvolution } from './short-convolution.js';
 
-/** What a layer's mixer needs besides its input; the same for all layers but for the cache. */
-export interface MixingContext extends AttentionMask {
-  /** B and T of the batch, whose tokens the mixer gets as rows [B·T, dim]. */
-  rows: number;
-  length: number;
-  /** Rotary tables that broadcast to [B, H, T, headDim/2], where the model rotates. */
-  rope?: RopeTables | undefined;
-  /** This layer's keys and values so far, and int32 [B]: how many tokens each row has. It is assigned. */
-  cache?: (LayerCache & { lengths: Tensor }) | undefined;
+/** How scores know of distance, besides rotations. */
+export type ScoreBias = 'none' | 'alibi' | 'forget';
+
+/** Slopes of ALiBi (Press et al. 2022): a geometric sequence that ends at 2⁻⁸, for any number of heads. */
+export function alibiSlopes(heads: number): number[] {
+  const powers = (n: number) => Array.from({ length: n }, (_, i) => 2 ** ((-8 * (i + 1)) / n));
+  const whole = 2 ** Math.floor(Math.log2(heads));
+  // Between two powers of two: the slopes of the smaller, then every second one of the larger.
+  const more = powers(2 * whole).filter((_, i) => i % 2 === 0);
+  return [...powers(whole), ...more.slice(0, heads - whole)];
 }
 
-/** The half of a transformer's layer that moves information between positions: [B·T, dim] → [B·T, dim]. */
-export interface SequenceMixer {
-  apply(x: Tensor, context: MixingContext): Tensor;
+/** ALiBi as a term of each key, [1, H, 1, n]: slope · position, the same up to a constant of each query. */
+function alibiBias(heads: number, n: number): Tensor {
+  const slopes = alibiSlopes(heads);
+  const data = Float32Array.from({ length: heads * n }, (_, i) => slopes[Math.floor(i / n)]! * (i % n));
+  return constant(data, [1, heads, 1, n], 'float32');
 }
 
-/** What a mixer is built from. */
-export interface MixerOptions {
-  dim: number;
-  heads: number;
-  kvHeads: number;
-  headDim: number;
-  /** Biases of the query, key and value projections. */
-  qkvBias: boolean;
-  /** RMSNorm of each query and key head, before the rotation. */
-  qkNorm: boolean;
-  normEpsilon: number;
+/** 0 where query t of row b sees position j of a cache, j ≤ lengths[b] + t - `before`, else `maskedScore`: [B, 1, T, S]. */
+export function cacheMask(lengths: Tensor, length: number, capacity: number, before = 0): Tensor {
+  const last = add(reshape(lengths, [-1, 1, 1, 1]), reshape(arange(length).sub(before), [1, 1, length, 1]));
+  const isHidden = greater(reshape(arange(capacity), [1, 1, 1, capacity]), last);
+  return where(isHidden, scalar(maskedScore), 0);
 }
 
-/** [B·T, heads·d] as [B, heads, T, d]. With one token a row that is a reshape. */
-function splitHeads(x: Tensor, heads: number, { rows, length }: MixingContext): Tensor {
-  const d = x.shape.at(-1)! / heads;
-  if (length === 1) return reshape(x, [rows, heads, 1, d]);
-  return transpose(reshape(x, [rows, length, heads, d]), [0, 2, 1, 3]);
+/** Keys after the optional convolution over time: rows [B·T, heads·d]. */
+export function convolved(
+  x: Tensor,
+  convolution: ShortConvolution | undefined,
+  { rows, length, documents, cache }: MixingContext,
+): Tensor {
+  if (!convolution) return x;
+  const channels = x.shape.at(-1)!;
+  const window = cache && { before: cache.extras.window!, lengths: cache.lengths, counts: cache.counts };
+  const y = convolution.apply(reshape(x, [rows, length, channels]), { documents, window });
+  return reshape(y, [rows * length, channels]);
 }
 
-/** The inverse of `splitHeads`. */
-function joinHeads(x: Tensor): Tensor {
-  const [rows, heads, length, d] = x.shape as [number, number, number, number];
-  const turned = length === 1 ? x : transpose(x, [0, 2, 1, 3]);
-  return reshape(turned, [rows * length, heads * d]);
-}
+/** Cached inputs of a convolution over `channels`. */
+export const windowExtra = (channels: number, width: number): Record<string, CacheExtra> =>
+  width > 1 ? { window: { shape: [width - 1, channels] } } : {};
 
 /**
- * Softmax attention with grouped queries: `kvHeads` keys and values serve `heads` queries
- * (Ainslie et al. 2023).
+ * Softmax attention with grouped queries: `kvHeads` keys and values serve `heads` queries (Ainslie et al. 2023).
+ * Scores may carry ALiBi or forget gates, keys a short convolution.
  */
 export class Attention implements SequenceMixer {
   readonly heads: number;
@@ -65,8 +70,12 @@ export class Attention implements SequenceMixer {
   o: Projection;
   readonly qNorm: RMSNorm | undefined;
   readonly kNorm: RMSNorm | undefined;
+  readonly kConvolution: ShortConvolution | undefined;
+  readonly gate: ForgetGate | undefined;
+  readonly #bias: ScoreBias;
 
-  constructor({ dim, heads, kvHeads, headDim, qkvBias, qkNorm, normEpsilon }: MixerOptions) {
+  constructor(options: MixerOptions, bias: ScoreBias = 'none') {
+    const { dim, heads, kvHeads, headDim, qkvBias, qkNorm, normEpsilon, keyConvolution } = options;
     this.heads = heads;
     this.kvHeads = kvHeads;
     this.q = new Linear(dim, heads * headDim, { bias: qkvBias });
@@ -75,6 +84,22 @@ export class Attention implements SequenceMixer {
     this.o = new Linear(heads * headDim, dim, { residual: true });
     this.qNorm = qkNorm ? new RMSNorm(headDim, normEpsilon) : undefined;
     this.kNorm = qkNorm ? new RMSNorm(headDim, normEpsilon) : undefined;
+    this.kConvolution =
+      keyConvolution > 1 ? new ShortConvolution(kvHeads * headDim, keyConvolution) : undefined;
+    this.gate = bias === 'forget' ? new ForgetGate(dim, heads) : undefined;
+    this.#bias = bias;
+  }
+
+  get cacheExtras(): Record<string, CacheExtra> {
+    const { kConvolution, gate, heads } = this;
+    return {
+      ...(kConvolution && windowExtra(kConvolution.channels, kConvolution.width)),
+      ...(gate && { gates: { perToken: true, heads, size: 1 } }),
+    };
+  }
+
+  get isStateful(): boolean {
+    return this.kConvolution !== undefined;
   }
 
   apply(x: Tensor, context: MixingContext): Tensor {
@@ -84,20 +109,34 @@ export class Attention implements SequenceMixer {
       return rope ? rotary(normal, rope.cos, rope.sin) : normal;
     };
     const q = turned(splitHeads(this.q.apply(x), this.heads, context), this.qNorm); // [B, H, T, d]
-    const k = turned(splitHeads(this.k.apply(x), this.kvHeads, context), this.kNorm); // [B, Hkv, T, d]
+    const keys = convolved(this.k.apply(x), this.kConvolution, context);
+    const k = turned(splitHeads(keys, this.kvHeads, context), this.kNorm); // [B, Hkv, T, d]
     const v = splitHeads(this.v.apply(x), this.kvHeads, context);
-    if (!cache) return this.o.apply(joinHeads(attention(q, k, v, mask ? { causal, mask } : { causal })));
-    const [y, keys, values] = cachedAttention(q, k, v, cache.keys, cache.values, cache.lengths);
-    cache.keys.assign(keys);
-    cache.values.assign(values);
-    return this.o.apply(joinHeads(y));
+    if (cache) return this.o.apply(joinHeads(this.#continued(q, k, v, x, context)));
+    const bias = this.#keyBias(x, context);
+    const added = mask && bias ? add(mask, bias) : (mask ?? bias);
+    return this.o.apply(joinHeads(attention(q, k, v, added ? { causal, mask: added } : { causal })));
+  }
+
+  #keyBias(x: Tensor, context: MixingContext): Tensor | undefined {
+    if (this.gate) return this.gate.keyBias(x, context);
+    return this.#bias === 'alibi' ? alibiBias(this.heads, context.length) : undefined;
+  }
+
+  #continued(q: Tensor, k: Tensor, v: Tensor, x: Tensor, context: MixingContext): Tensor {
+    const { keys, values, lengths } = context.cache!;
+    if (this.#bias === 'none') {
+      const [y, nextKeys, nextValues] = cachedAttention(q, k, v, keys, values, lengths);
+      keys.assign(nextKeys);
+      values.assign(nextValues);
+      return y;
+    }
+    const capacity = keys.shape[2]!;
+    const bias = this.gate ? this.gate.cachedBias(x, context).past : alibiBias(this.heads, capacity);
+    const [nextKeys, nextValues] = [cacheWrite(keys, k, lengths), cacheWrite(values, v, lengths)];
+    keys.assign(nextKeys);
+    values.assign(nextValues);
+    const mask = add(cacheMask(lengths, context.length, capacity), bias);
+    return attentionParts(q, nextKeys, nextValues, mask, 1 / Math.sqrt(q.shape.at(-1)!));
   }
 }
-
-/** Mixers by the word that a model's config names them with: a new kind is a file and an entry here. */
-export const mixers = {
-  softmax: (options: MixerOptions): SequenceMixer => new Attention(options),
-} as const;
-
-/** A word for a mixer. */
-export type MixerKind = keyof typeof mixers;

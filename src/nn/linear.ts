@@ -22,8 +22,8 @@ export interface LinearOptions {
   bias?: boolean;
   /** It writes into a residual stream, and so starts smaller in deeper models (see `initialize`). Default false. */
   residual?: boolean;
-  /** `head` for a map to logits, which optimisers treat unlike the maps inside a model. Default `matrix`. */
-  role?: 'matrix' | 'head';
+  /** What optimisers take it for: `head` maps to logits, `vector` is a stack of gates. Default `matrix`. */
+  role?: 'matrix' | 'head' | 'vector';
 }
 
 /**

@@ -34,8 +34,8 @@ async function uncached(model: Transformer, rows: Int32Array[]): Promise<Float32
 /** A program that continues the rows of a cache by `length` tokens. */
 function continuation(model: Transformer, cache: KVCache, length: number) {
   return program(
-    { tokens: int32([cache.rows, length]), lengths: int32([cache.rows]) },
-    ({ tokens, lengths }) => ({ y: model.forward(tokens, { cache: { cache, lengths } }) }),
+    { tokens: int32([cache.rows, length]), lengths: int32([cache.rows]), counts: int32([cache.rows]) },
+    ({ tokens, lengths, counts }) => ({ y: model.forward(tokens, { cache: { cache, lengths, counts } }) }),
   );
 }
 
@@ -55,6 +55,14 @@ const variants: Record<string, Partial<LanguageModelConfig>> = {
   'a head size that no fused kernel takes': { headDim: 6 },
   'QK norm and biases': { qkNorm: true, qkvBias: true },
   'learned positions, LayerNorm, GELU': { positions: 'learned', norm: 'layer', mlp: 'gelu' },
+  ALiBi: { attention: 'alibi' },
+  'forget gates': { attention: 'fox' },
+  'stick-breaking': { attention: 'stick-breaking' },
+  PaTH: { attention: 'path' },
+  'PaTH with as many key heads, QK norm': { attention: 'path', kvHeads: 4, qkNorm: true },
+  'PaTH-FoX': { attention: 'path-fox' },
+  'a convolution on the keys': { keyConvolution: 3 },
+  'forget gates and a convolution': { attention: 'fox', keyConvolution: 4 },
   'no positions, untied': { positions: 'none', tied: false, mlp: 'relu2' },
 };
 
@@ -65,7 +73,8 @@ describe('a pass with a KV cache equals one without', () => {
     const want = await uncached(model, rows);
     const cache = new KVCache(model.cacheShape(), 3, 24);
     // Stale numbers must not be seen.
-    for (const { keys, values } of cache.layers) for (const v of [keys, values]) v.data.fill(7);
+    for (const { keys, values, extras } of cache.layers)
+      for (const v of [keys, values, ...Object.values(extras)]) v.data.fill(7);
     const lengths = new Int32Array(3);
     const prompts = [11, 3, 8];
     const chunk = continuation(model, cache, 4);
@@ -76,7 +85,7 @@ describe('a pass with a KV cache equals one without', () => {
       rows.forEach((row, b) => {
         tokens.set(row.subarray(lengths[b]!, lengths[b]! + count[b]!), b * 4);
       });
-      const y = (await chunk({ tokens, lengths })).y.data;
+      const y = (await chunk({ tokens, lengths, counts: Int32Array.from(count) })).y.data;
       for (const [b, n] of count.entries()) {
         const v = base.vocabulary;
         expectClose(
@@ -90,7 +99,7 @@ describe('a pass with a KV cache equals one without', () => {
     const step = continuation(model, cache, 1);
     for (let i = 0; i < 8; i++) {
       const tokens = Int32Array.from(rows, (row, b) => row[lengths[b]!]!);
-      const y = (await step({ tokens, lengths })).y.data;
+      const y = (await step({ tokens, lengths, counts: Int32Array.of(1, 1, 1) })).y.data;
       for (let b = 0; b < 3; b++) {
         const v = base.vocabulary;
         const at = lengths[b]!;
@@ -108,27 +117,31 @@ describe('a pass with a KV cache equals one without', () => {
 });
 
 describe('rows of a cache', () => {
-  it('move to a cache of another capacity, and fork', async () => {
-    const model = modelOf(base);
-    const [prompt] = sequences([9], new Rng(3)) as [Int32Array];
-    const staging = new KVCache(model.cacheShape(), 1, 12);
-    const chunk = continuation(model, staging, 9);
-    await chunk({ tokens: prompt, lengths: Int32Array.of(0) });
-    const decoding = new KVCache(model.cacheShape(), 3, 24);
-    decoding.copyRow(staging, 0, 2, 9);
-    decoding.copyRow(decoding, 2, 0, 9);
-    const step = continuation(model, decoding, 1);
-    const tokens = Int32Array.of(4, 7, 5);
-    const y = (await step({ tokens, lengths: Int32Array.of(9, 0, 9) })).y.data;
-    const rows = [Int32Array.of(...prompt, 4), Int32Array.of(7), Int32Array.of(...prompt, 5)];
-    const want = await uncached(model, rows);
-    const v = base.vocabulary;
-    for (const [b, row] of rows.entries()) {
-      expectClose(y.subarray(b * v, (b + 1) * v), want[b]!.subarray((row.length - 1) * v), `row ${b}`);
-    }
-    chunk.dispose();
-    step.dispose();
-  });
+  it.each(['softmax', 'path-fox'] as const)(
+    'move to a cache of another capacity, and fork: %s',
+    async (attention) => {
+      const model = modelOf({ ...base, attention });
+      const [prompt] = sequences([9], new Rng(3)) as [Int32Array];
+      const staging = new KVCache(model.cacheShape(), 1, 12);
+      const chunk = continuation(model, staging, 9);
+      await chunk({ tokens: prompt, lengths: Int32Array.of(0), counts: Int32Array.of(9) });
+      const decoding = new KVCache(model.cacheShape(), 3, 24);
+      decoding.copyRow(staging, 0, 2, 9);
+      decoding.copyRow(decoding, 2, 0, 9);
+      const step = continuation(model, decoding, 1);
+      const tokens = Int32Array.of(4, 7, 5);
+      const y = (await step({ tokens, lengths: Int32Array.of(9, 0, 9), counts: Int32Array.of(1, 1, 1) })).y
+        .data;
+      const rows = [Int32Array.of(...prompt, 4), Int32Array.of(7), Int32Array.of(...prompt, 5)];
+      const want = await uncached(model, rows);
+      const v = base.vocabulary;
+      for (const [b, row] of rows.entries()) {
+        expectClose(y.subarray(b * v, (b + 1) * v), want[b]!.subarray((row.length - 1) * v), `row ${b}`);
+      }
+      chunk.dispose();
+      step.dispose();
+    },
+  );
 
   it('know their size, and refuse what does not fit', () => {
     const cache = new KVCache({ layers: 2, kvHeads: 3, headDim: 4 }, 2, 5);
@@ -145,21 +158,32 @@ describe('rows of a cache', () => {
     expect(() => new KVCache({ layers: 2, kvHeads: 0, headDim: 4 }, 1, 1)).toThrow(/kvHeads is 0/);
   });
 
-  it('are written in place by a pass', async () => {
-    const model = modelOf(base);
-    const cache = new KVCache(model.cacheShape(), 2, 8);
-    const arrays = cache.layers.flatMap(({ keys, values }) => [keys.data, values.data]);
-    for (const length of [1, 3]) {
-      const run = continuation(model, cache, length);
-      await run({ tokens: new Int32Array(2 * length), lengths: Int32Array.of(1, 4) });
-      run.dispose();
-    }
-    const after = cache.layers.flatMap(({ keys, values }) => [keys.data, values.data]);
-    after.forEach((array, i) => {
-      expect(array).toBe(arrays[i]);
-    });
-    expect(cache.layers.every(({ keys, values }) => !keys.spare && !values.spare)).toBe(true);
-  });
+  it.each(['softmax', 'fox', 'stick-breaking', 'path-fox'] as const)(
+    'are written in place by a pass: %s',
+    async (attention) => {
+      const model = modelOf({ ...base, attention });
+      const cache = new KVCache(model.cacheShape(), 2, 8);
+      const variables = cache.layers.flatMap(({ keys, values, extras }) => [
+        keys,
+        values,
+        ...Object.values(extras),
+      ]);
+      const arrays = variables.map((v) => v.data);
+      for (const length of [1, 3]) {
+        const run = continuation(model, cache, length);
+        await run({
+          tokens: new Int32Array(2 * length),
+          lengths: Int32Array.of(1, 4),
+          counts: Int32Array.of(length, length),
+        });
+        run.dispose();
+      }
+      variables.forEach((v, i) => {
+        expect(v.data).toBe(arrays[i]);
+        expect(v.spare).toBe(undefined);
+      });
+    },
+  );
 
   it('go with causal attention only, and with as many rows', () => {
     const model = modelOf(base);

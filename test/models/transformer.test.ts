@@ -139,6 +139,11 @@ describe('the parameters of a model', () => {
       { tied: false, qkvBias: true, kvHeads: 1 },
       { norm: 'layer', mlp: 'gelu', positions: 'learned' },
       { qkNorm: true, headDim: 20, mlp: 'relu2' },
+      { attention: 'alibi', keyConvolution: 3 },
+      { attention: 'fox' },
+      { attention: 'path' },
+      { attention: 'path-fox', kvHeads: 1, qkNorm: true },
+      { attention: 'stick-breaking', qkvBias: true },
     ];
     for (const variant of variants) {
       const config = { ...tiny, ...variant };

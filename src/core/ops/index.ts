@@ -1,6 +1,7 @@
 export * from './activation.js';
 export { type AttentionOptions, attention } from './attention.js';
 export * from './cached-attention.js';
+export { type CachedPathOptions, cachedPathAttention } from './cached-path.js';
 export {
   type ConvOptions,
   type ConvTransposeOptions,

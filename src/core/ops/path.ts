@@ -21,7 +21,10 @@ const blocksOf = (t: Tensor): Tensor[] =>
  * step appends a block's queries and carries the ones below it across the block. The last entry, where asked
  * for, holds all queries at the left edge of the sequence.
  */
-function carriedQueries(queries: readonly Tensor[], transforms: readonly Tensor[]): (Tensor | undefined)[] {
+export function carriedQueries(
+  queries: readonly Tensor[],
+  transforms: readonly Tensor[],
+): (Tensor | undefined)[] {
   const carried: (Tensor | undefined)[] = new Array(queries.length).fill(undefined);
   for (let j = queries.length - 2; j >= 0; j--) {
     const below = carried[j + 1];
@@ -31,7 +34,7 @@ function carriedQueries(queries: readonly Tensor[], transforms: readonly Tensor[
   return carried;
 }
 
-const pathLogitsOp = defineOp({
+export const pathLogitsOp = defineOp({
   name: 'pathLogits',
   infer([queries, keys, transforms, local]) {
     checkDTypes([queries!, keys!, transforms!, local!], floats);

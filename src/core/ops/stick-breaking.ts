@@ -184,6 +184,27 @@ const stickBreakingOp = defineOp<StickAttributes>({
 const total = (list: readonly (Tensor | undefined)[]): Tensor | undefined =>
   list.reduce((a, b) => (a && b ? add(a, b) : (a ?? b)), undefined);
 
+/**
+ * The same for the new tokens of a cache: queries [B, H, T, d] over all its keys and values [B, Hkv, S, ...], of which
+ * `mask` [B, 1, T, S] leaves the ones before each query, and the queries' own values `own` [B, Hkv, T, dv].
+ */
+export function brokenStick(
+  q: Tensor,
+  keys: Tensor,
+  values: Tensor,
+  own: Tensor,
+  mask: Tensor,
+  scale = 1 / Math.sqrt(q.shape.at(-1) ?? 1),
+): Tensor {
+  const kvHeads = keys.shape[1]!;
+  const products = matmul(grouped(q, kvHeads), shared(keys), { transposeB: true, scale });
+  const z = add(products, expandDims(mask, 1));
+  const broken = runningSums(softplus(z), true);
+  const rest = exp(neg(slice(broken, [null, null, null, null, [0, 1]])));
+  const y = add(matmul(exp(sub(z, broken)), shared(values)), mul(rest, shared(own)));
+  return reshape(y, [...q.shape.slice(0, 3), values.shape[3]!]);
+}
+
 /** Options of `stickBreakingAttention`. */
 export interface StickBreakingOptions {
   /** Factor on the scores. Default 1/√d. */

@@ -1,7 +1,8 @@
 import { AnnealError } from '../../core/errors.js';
-import { type MixerKind, mixers } from '../../nn/attention.js';
+import { type MixerKind, mixers } from '../../nn/mixers.js';
 import { mlps } from '../../nn/mlp.js';
 import { norms } from '../../nn/norm.js';
+import { directionRank, hasLowRank } from '../../nn/path.js';
 import type { RopeScaling } from '../../nn/rope.js';
 
 export type { RopeScaling } from '../../nn/rope.js';
@@ -24,13 +25,15 @@ export interface LanguageModelConfig {
   context: number;
   /** How positions exchange information; a key of `mixers`. Default `softmax`. */
   attention?: MixerKind;
+  /** Width of a causal depthwise convolution on the keys (PaTH: on its directions). Default 3 for PaTH, else 1: none. */
+  keyConvolution?: number;
   /** `swiglu`: down(silu(gate x) · up x). `gelu` and `relu2`: down(f(up x)). Default swiglu. */
   mlp?: 'swiglu' | 'gelu' | 'relu2';
   /** Default `rms`. */
   norm?: 'rms' | 'layer';
   /** Default 1e-5. */
   normEpsilon?: number;
-  /** How positions enter. `rope` (default), `none`, or `learned` (a table of `context` vectors). */
+  /** How positions enter: `rope` (default of softmax), `none` (default of the other kinds), or `learned` (a table of `context` vectors). */
   positions?: 'rope' | 'none' | 'learned';
   /** Default 10000. */
   ropeBase?: number;
@@ -47,7 +50,17 @@ export interface LanguageModelConfig {
 export type ResolvedConfig = Required<Omit<LanguageModelConfig, 'ropeScaling'>> &
   Pick<LanguageModelConfig, 'ropeScaling'>;
 
-const sizes = ['vocabulary', 'dim', 'layers', 'heads', 'kvHeads', 'headDim', 'hidden', 'context'] as const;
+const sizes = [
+  'vocabulary',
+  'dim',
+  'layers',
+  'heads',
+  'kvHeads',
+  'headDim',
+  'hidden',
+  'context',
+  'keyConvolution',
+] as const;
 const positionKinds = ['rope', 'none', 'learned'] as const;
 
 function checkWord(name: string, value: string, allowed: readonly string[]): void {
@@ -85,7 +98,8 @@ export function resolveConfig(config: LanguageModelConfig): ResolvedConfig {
     mlp: 'swiglu',
     norm: 'rms',
     normEpsilon: 1e-5,
-    positions: 'rope',
+    positions: (config.attention ?? 'softmax') === 'softmax' ? 'rope' : 'none',
+    keyConvolution: config.attention?.startsWith('path') ? 3 : 1,
     ropeBase: 10000,
     qkvBias: false,
     qkNorm: false,
@@ -125,21 +139,36 @@ export function resolveConfig(config: LanguageModelConfig): ResolvedConfig {
   return resolved;
 }
 
+const isPath = ({ attention }: ResolvedConfig): boolean => attention === 'path' || attention === 'path-fox';
+const hasGates = ({ attention }: ResolvedConfig): boolean => attention === 'fox' || attention === 'path-fox';
+
 /** Weights that multiply activations in one layer: what the FLOPs of a token are made of. */
-function layerMatrixSize({ dim, heads, kvHeads, headDim, hidden, mlp }: ResolvedConfig): number {
+function layerMatrixSize(config: ResolvedConfig): number {
+  const { dim, heads, kvHeads, headDim, hidden, mlp } = config;
   const attention = dim * headDim * (2 * heads + 2 * kvHeads);
-  return attention + (mlp === 'swiglu' ? 3 : 2) * dim * hidden;
+  const width = kvHeads * headDim;
+  const directions = hasLowRank(config) ? directionRank * (dim + width) : dim * width;
+  const reflections = isPath(config) ? directions + dim * kvHeads : 0;
+  const gates = hasGates(config) ? dim * heads : 0;
+  return attention + reflections + gates + (mlp === 'swiglu' ? 3 : 2) * dim * hidden;
+}
+
+/** Parameters of one layer's attention that multiply no matrix. */
+function smallMixerSize(config: ResolvedConfig): number {
+  const { heads, kvHeads, headDim, qkvBias, qkNorm, keyConvolution } = config;
+  const biases = qkvBias ? headDim * (heads + 2 * kvHeads) : 0;
+  const norms = qkNorm ? 2 * headDim : 0;
+  const taps = keyConvolution > 1 ? keyConvolution * kvHeads * headDim : 0;
+  return biases + norms + taps + (isPath(config) ? kvHeads : 0) + (hasGates(config) ? heads : 0);
 }
 
 /** Number of parameters; a tied head counts once. */
 export function parameterCount(config: LanguageModelConfig): number {
   const c = resolveConfig(config);
   const perNorm = c.dim * (c.norm === 'layer' ? 2 : 1);
-  const biases = c.qkvBias ? c.headDim * (c.heads + 2 * c.kvHeads) : 0;
-  const qkNorms = c.qkNorm ? 2 * c.headDim : 0;
   const tables =
     c.vocabulary * c.dim * (c.tied ? 1 : 2) + (c.positions === 'learned' ? c.context * c.dim : 0);
-  return tables + c.layers * (layerMatrixSize(c) + 2 * perNorm + biases + qkNorms) + perNorm;
+  return tables + c.layers * (layerMatrixSize(c) + smallMixerSize(c) + 2 * perNorm) + perNorm;
 }
 
 /**
@@ -155,7 +184,8 @@ export function flopsPerToken(
   const { length = c.context, training = false } = options;
   const products = 2 * (c.layers * layerMatrixSize(c) + c.vocabulary * c.dim);
   const visible = (length + 1) / 2;
-  const attention = 4 * c.layers * c.heads * c.headDim * visible;
+  // PaTH also carries every query across every block: as much again as its scores, with blocks as long as heads are wide.
+  const attention = (isPath(c) ? 6 : 4) * c.layers * c.heads * c.headDim * visible;
   return (training ? 3 : 1) * (products + attention);
 }
 

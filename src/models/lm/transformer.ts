@@ -1,17 +1,19 @@
 import { AnnealError } from '../../core/errors.js';
 import { add } from '../../core/ops/elementwise.js';
 import { arange } from '../../core/ops/indexing.js';
+import { full } from '../../core/ops/masks.js';
 import { slice } from '../../core/ops/slice.js';
 import { broadcastTo, reshape } from '../../core/ops/view.js';
 import { Rng } from '../../core/random.js';
 import { formatShape, sameShape } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
-import { type MixingContext, mixers, type SequenceMixer } from '../../nn/attention.js';
 import type { CacheShape, KVCache } from '../../nn/cache.js';
 import { Embedding, type TokenEmbedding } from '../../nn/embedding.js';
 import { initialize } from '../../nn/init.js';
 import { Linear, type Projection } from '../../nn/linear.js';
 import { attentionMask } from '../../nn/mask.js';
+import type { MixingContext, SequenceMixer } from '../../nn/mixer.js';
+import { mixers } from '../../nn/mixers.js';
 import { type FeedForward, mlps } from '../../nn/mlp.js';
 import { type Norm, norms } from '../../nn/norm.js';
 import { Rope } from '../../nn/rope.js';
@@ -29,14 +31,19 @@ export interface ForwardOptions {
   mask?: Tensor;
   /** False: every position sees every other. Default true. */
   causal?: boolean;
-  /** Continues sequences: `lengths` int32 [B] tokens of each row are in the cache, whose variables are assigned. */
-  cache?: { cache: KVCache; lengths: Tensor };
+  /**
+   * Continues sequences: `lengths` int32 [B] tokens of each row are in the cache, whose variables are assigned.
+   * `counts` int32 [B]: the first tokens of each row that are no padding (default: all); a stateful cache needs it.
+   */
+  cache?: { cache: KVCache; lengths: Tensor; counts?: Tensor };
 }
 
 /** Options of a new model. */
 export interface TransformerOptions {
   /** Source of the starting values. Default: seed 0. */
   rng?: Rng;
+  /** Standard deviation of the starting weights; see `initialize`. Default 0.02. */
+  std?: number | 'fan-in';
   /** False leaves the weights zero and the gains 1, for a model that is loaded next. Default true. */
   initialize?: boolean;
 }
@@ -97,7 +104,8 @@ export class Transformer {
     this.head = resolved.tied ? undefined : new Linear(dim, vocabulary, { role: 'head' });
     this.#rope =
       positions === 'rope' ? new Rope({ headDim, base: ropeBase, scaling: ropeScaling }) : undefined;
-    if (options.initialize !== false) initialize(this, { rng: options.rng ?? new Rng(0), layers });
+    if (options.initialize !== false)
+      initialize(this, { rng: options.rng ?? new Rng(0), layers, std: options.std ?? 0.02 });
   }
 
   /** Hidden states [B, T, dim] of int32 tokens [B, T], after the last norm. */
@@ -109,10 +117,16 @@ export class Transformer {
     // No position may lie beyond this: the tables end there.
     const limit = Math.max(this.config.context, cache?.cache.capacity ?? 0);
     const rope = positions ? this.#rope?.at(positions, limit) : this.#rope?.upTo(length);
-    const context = { rows, length, rope, ...attentionMask(length, { causal, documents, prefix, mask }) };
+    const isCausal = causal !== false && !prefix;
+    const visible = attentionMask(length, { causal, documents, prefix, mask });
+    const context = { rows, length, rope, documents, isCausal, ...visible };
     let x = reshape(this.#embed(tokens, positions), [rows * length, dim]);
     this.layers.forEach((layer, i) => {
-      const own = cache && { ...cache.cache.layers[i]!, lengths: cache.lengths };
+      const own = cache && {
+        ...cache.cache.layers[i]!,
+        lengths: cache.lengths,
+        counts: cache.counts ?? full([rows], length, 'int32'),
+      };
       x = layer.apply(x, { ...context, cache: own });
     });
     return reshape(this.norm.apply(x), [rows, length, dim]);
@@ -131,7 +145,8 @@ export class Transformer {
   /** What a KV cache for this model looks like, but for its rows and capacity. */
   cacheShape(): CacheShape {
     const { layers, kvHeads, headDim } = this.config;
-    return { layers, kvHeads, headDim };
+    const { cacheExtras = {}, isStateful = false } = this.layers[0]!.attention;
+    return { layers, kvHeads, headDim, extras: cacheExtras, isStateful };
   }
 
   #embed(tokens: Tensor, positions: Tensor | undefined): Tensor {
