@@ -1,6 +1,6 @@
 import { type OnnxExport, type OnnxInput, traceOnnx, writeOnnx } from '../../checkpoint/onnx-export.js';
 import { AnnealError } from '../../core/errors.js';
-import { rewrite } from '../../core/graph.js';
+import { rewrite, topological } from '../../core/graph.js';
 import { attention } from '../../core/ops/attention.js';
 import { add, cast, lessEqual, logicalAnd, where } from '../../core/ops/elementwise.js';
 import { arange } from '../../core/ops/indexing.js';
@@ -75,6 +75,10 @@ function decoderBody(model: Transformer, inputs: Record<string, Tensor>): Record
     const { scale } = node.attributes as { scale: number };
     return [attention(q, keys, values, { mask, scale }), keys, values];
   });
+  // What is left of the cache belongs to a mixer that keeps more than keys and values.
+  const left = new Set<unknown>(parametersOf(cache).values());
+  if (topological([grown!, ...kept]).some(({ payload }) => left.has(payload)))
+    throw new AnnealError('this model keeps more than keys and values of the past; it cannot be exported');
   const outputs: Record<string, Tensor> = { logits: grown! };
   kept.forEach((tensor, i) => {
     outputs[`present.${i >> 1}.${i % 2 === 0 ? 'key' : 'value'}`] = tensor;

@@ -1,5 +1,5 @@
 import { AnnealError } from '../../core/errors.js';
-import type { LanguageModelConfig, ResolvedConfig, RopeScaling } from './config.js';
+import { type LanguageModelConfig, type ResolvedConfig, type RopeScaling, resolveConfig } from './config.js';
 
 /** The contents of a JSON file that should be an object. */
 export type JsonObject = Readonly<Record<string, unknown>>;
@@ -173,23 +173,8 @@ function writeScaling(scaling: RopeScaling): JsonObject {
   }
 }
 
-/** The architecture whose arithmetic a config describes exactly, if there is one. */
-function writableAs(config: ResolvedConfig): keyof typeof architectures | undefined {
-  const { mlp, norm, positions, attention, qkvBias, qkNorm } = config;
-  if (mlp !== 'swiglu' || norm !== 'rms' || positions !== 'rope' || attention !== 'softmax') return undefined;
-  const names = Object.keys(architectures) as (keyof typeof architectures)[];
-  return names.find((n) => architectures[n].qkvBias === qkvBias && architectures[n].qkNorm === qkNorm);
-}
-
-/**
- * The config.json of a model. A config that is no Llama, Qwen2 or Qwen3 is written as an architecture of our own,
- * which other libraries refuse by its name.
- */
-export function configToHuggingFace(config: ResolvedConfig, endTokens: readonly number[] = []): JsonObject {
-  const name = writableAs(config);
-  const end = endTokens.length === 1 ? endTokens[0] : endTokens;
-  const common = { dtype: 'float32', ...(endTokens.length > 0 && { eos_token_id: end }) };
-  if (!name) return { architectures: [ownArchitecture], model_type: 'anneal', anneal: config, ...common };
+/** The fields of a config as an architecture spells them; whether it means the same is checked by reading it back. */
+function writeAs(name: keyof typeof architectures, config: ResolvedConfig): JsonObject {
   return {
     architectures: [name],
     model_type: architectures[name].modelType,
@@ -208,6 +193,32 @@ export function configToHuggingFace(config: ResolvedConfig, endTokens: readonly 
     tie_word_embeddings: config.tied,
     hidden_act: 'silu',
     torch_dtype: 'float32',
-    ...common,
   };
+}
+
+/** Text that two configs share only if they are equal, in whatever order their fields were set. */
+const configKey = (config: object): string =>
+  JSON.stringify(
+    Object.entries(config)
+      .filter(([, value]) => value !== undefined)
+      .map(([key, value]) => [
+        key,
+        typeof value === 'object' ? configKey(value as object) : (value as unknown),
+      ])
+      .sort(),
+  );
+
+/**
+ * The config.json of a model. A config that is no Llama, Qwen2 or Qwen3 is written as an architecture of our own,
+ * which other libraries refuse by its name.
+ */
+export function configToHuggingFace(config: ResolvedConfig, endTokens: readonly number[] = []): JsonObject {
+  const end = endTokens.length === 1 ? endTokens[0] : endTokens;
+  const common = { dtype: 'float32', ...(endTokens.length > 0 && { eos_token_id: end }) };
+  for (const name of Object.keys(architectures) as (keyof typeof architectures)[]) {
+    const json = writeAs(name, config);
+    if (configKey(resolveConfig(configFromHuggingFace(json))) === configKey(config))
+      return { ...json, ...common };
+  }
+  return { architectures: [ownArchitecture], model_type: 'anneal', anneal: config, ...common };
 }
