@@ -21,8 +21,9 @@ export const rowsOf = ({ vectors }: Pick<MatmulCode, 'vectors'>): number => (vec
 
 /** Inner products are cut into chunks of at most so many steps: a panel of the right operand fits the caches. */
 export const longestChunk = 384;
-/** Rows of a transposed left operand that a task packs at once. */
-export const packedRows = 128;
+/** Rows of a transposed left operand that a task packs at once, and the longest chunk of them: 256 KiB of stack. */
+export const packedRows = 256;
+export const longestPackedChunk = 256;
 
 const laneBytes = 64;
 const slotBytes = 64;
@@ -88,6 +89,7 @@ class MatmulCompiler {
   readonly #rows: number;
   readonly #panelBytes: number;
   readonly #packedA: number;
+  readonly #stripBytes: number;
   readonly #packedB: number;
   readonly #stack: number;
   readonly #tileInPlace: Label;
@@ -99,9 +101,11 @@ class MatmulCompiler {
     this.#panelBytes = laneBytes * code.vectors;
     this.#packedA = localBytes;
     const strips = code.transA ? Math.ceil(packedRows / (2 * this.#rows)) : 1;
-    this.#packedB = this.#packedA + strips * longestChunk * slotBytes;
+    const chunk = code.transA ? longestPackedChunk : longestChunk;
+    this.#stripBytes = chunk * slotBytes;
+    this.#packedB = this.#packedA + strips * this.#stripBytes;
     // Transposing writes whole blocks of 16 steps.
-    this.#stack = this.#packedB + (longestChunk + 16) * this.#panelBytes;
+    this.#stack = this.#packedB + (chunk + 16) * this.#panelBytes;
     this.#tileInPlace = this.#a.label();
     this.#tilePacked = this.#a.label();
   }
@@ -226,7 +230,7 @@ class MatmulCompiler {
       a.add(r9, r8);
       a.addImmediate(rbx, slotBytes);
     });
-    a.addImmediate(r12, longestChunk * slotBytes);
+    a.addImmediate(r12, this.#stripBytes);
     a.addImmediate(r15, strip);
     a.cmp(r15, this.#local('endRow'));
     a.jumpIf('less', next);
@@ -446,7 +450,7 @@ class MatmulCompiler {
       a.zero(rdx);
       a.movImmediate(rcx, 2 * this.#rows);
       a.divide(rcx);
-      a.movImmediate(rcx, longestChunk * slotBytes);
+      a.movImmediate(rcx, this.#stripBytes);
       a.imul(rax, rcx);
       a.lea(r9, { base: rsp, index: rax, offset: this.#packedA });
       a.lea(r9, { base: r9, index: rdx, scale: 4 });

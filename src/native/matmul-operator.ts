@@ -1,6 +1,13 @@
 import type { KernelRequest } from '../runtime/backend.js';
 import type { OperatorSpec } from './custom-op.js';
-import { longestChunk, type MatmulCode, matmulParameter, packedRows, rowsOf } from './matmul-kernel.js';
+import {
+  longestChunk,
+  longestPackedChunk,
+  type MatmulCode,
+  matmulParameter,
+  packedRows,
+  rowsOf,
+} from './matmul-kernel.js';
 
 /** A product for fixed shapes: its machine code's variant and the rest of an operator. */
 export interface MatmulOperator extends Pick<OperatorSpec, 'tasks' | 'parameters' | 'inPlace'> {
@@ -16,8 +23,12 @@ interface Sizes {
 
 /** Below so many multiply-adds the work is done before it is handed out. */
 const smallest = 2 ** 15;
-/** With fewer rows than this a panel of the right operand is not used often enough to pay for its packing. */
-const fewestRows = 16;
+/** With fewer rows a panel of the right operand is not used often enough to pay for its packing. */
+const fewestRows = { plain: 64, transposed: 16 };
+/** Rows of the smallest block that a product is cut into for the sake of more tasks. */
+const shortestBlock = 96;
+/** Columns that exist among those that tiles compute: ONNX Runtime has narrower tiles for odd numbers of them. */
+const smallestShare = 0.8;
 
 const sizeOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
 const same = (a: readonly number[], b: readonly number[]) =>
@@ -48,18 +59,38 @@ function vectorsFor(n: number): 3 | 4 {
   return padded(4) < padded(3) ? 4 : 3;
 }
 
+/** Whether emitted code was measured to be as fast as ONNX Runtime's operator, or faster. */
+function isWorthwhile({ batch, m, n, k }: Sizes, transA: boolean): boolean {
+  const vectors = vectorsFor(n);
+  const share = n / ceilTo(Math.max(1, n), 16 * vectors);
+  const rows = transA ? fewestRows.transposed : fewestRows.plain;
+  return m >= rows && share >= smallestShare && batch * m * n * k >= smallest;
+}
+
 const ceilTo = (value: number, unit: number) => Math.ceil(value / unit) * unit;
 
-/** How the result is cut into blocks: by rows, by columns, and along the inner dimension. */
-function blocksOf({ m, k }: Sizes, code: MatmulCode) {
-  const chunks = Math.max(1, Math.ceil(k / longestChunk));
+/** Tasks enough for many threads, but not more: each packs its part of the right operand again. */
+const enoughTasks = 32;
+
+/** How the result is cut into blocks: by rows, by columns, and along the inner dimension. Never by threads. */
+function blocksOf({ batch, m, n, k }: Sizes, code: MatmulCode) {
+  const longest = code.transA ? longestPackedChunk : longestChunk;
   const strip = 2 * rowsOf(code);
-  const most = Math.floor(packedRows / strip) * strip;
+  const panel = 16 * code.vectors;
+  const count = (rowBlocks: number, columnBlock: number) => batch * rowBlocks * Math.ceil(n / columnBlock);
+  let rowBlocks = 1;
+  let columnBlock = panel;
+  if (code.transA) {
+    // A left operand that has to be packed is packed for several panels.
+    rowBlocks = Math.max(1, Math.ceil(m / (Math.floor(packedRows / strip) * strip)));
+    columnBlock = (count(rowBlocks, 4 * panel) < enoughTasks ? 2 : 4) * panel;
+  } else {
+    while (count(rowBlocks, columnBlock) < enoughTasks && m / rowBlocks >= 2 * shortestBlock) rowBlocks *= 2;
+  }
   return {
-    rowBlock: Math.min(most, ceilTo(Math.max(1, m), strip)),
-    // A transposed left operand is packed once for several panels.
-    columnBlock: 16 * code.vectors * (code.transA ? 4 : 1),
-    chunk: Math.ceil(k / chunks),
+    rowBlock: ceilTo(Math.max(1, Math.ceil(m / rowBlocks)), strip),
+    columnBlock,
+    chunk: Math.ceil(k / Math.max(1, Math.ceil(k / longest))),
   };
 }
 
@@ -96,17 +127,16 @@ function parametersOf(sizes: Sizes, code: MatmulCode, alpha: number, addendRows:
 
 /**
  * The operator for `matmul` or `gemm` (a product, with an addend of the result's shape or one row of it), or
- * undefined where shapes do not fit it or the plain operator is as fast.
+ * undefined where shapes do not fit it or the plain operator is as fast (unless `always`).
  */
-export function matmulOperator(request: KernelRequest): MatmulOperator | undefined {
+export function matmulOperator(request: KernelRequest, always = false): MatmulOperator | undefined {
   const { kind, inputs, outputs, attributes } = request;
   if (kind !== 'matmul' && kind !== 'gemm') return undefined;
   const addend = kind === 'gemm' ? inputs[2] : undefined;
   if (inputs.length !== (kind === 'gemm' ? 3 : 2)) return undefined;
   if ([...inputs, ...outputs].some(({ dtype }) => dtype !== 'float32')) return undefined;
   const sizes = sizesOf(request);
-  if (!sizes || sizes.m < fewestRows || sizes.batch * sizes.m * sizes.n * sizes.k < smallest)
-    return undefined;
+  if (!sizes || !(always || isWorthwhile(sizes, attributes.transA === 1))) return undefined;
   const isFull = addend !== undefined && same(addend.shape, outputs[0]!.shape);
   if (addend && !isFull && !(same(addend.shape, [sizes.n]) || same(addend.shape, [1, sizes.n])))
     return undefined;

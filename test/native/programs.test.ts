@@ -25,11 +25,12 @@ import {
   vjp,
 } from '../../src/index.js';
 import { detectSupport, instructionSets } from '../../src/native/cpu.js';
+import type { InstructionSet } from '../../src/native/instructions.js';
 import { replaceKernels } from '../../src/native/kernels.js';
 import { collectGarbage } from '../runtime/models.js';
 
 const support = detectSupport();
-const { sets } = support;
+const sets: readonly InstructionSet[] = support.sets;
 
 beforeAll(() => configure({ threads: 2 }));
 afterEach(() => {
