@@ -11,6 +11,9 @@ import { roundUp } from './shapes.js';
 /** Tokens a row in the first cache; more are made as sequences grow. */
 const firstCapacity = 256;
 
+/** Steps for which a larger pass than needed will do, before one of the right size is compiled. */
+const patience = 16;
+
 /** A compiled pass over some rows, with the arrays that it is fed. */
 interface Pass {
   run: Program<'tokens' | 'lengths', never>;
@@ -34,6 +37,8 @@ export class Decoder {
   #variables: readonly Variable[] = [];
   /** Decoding passes by their number of rows, with their logits. */
   readonly #steps = new Map<number, Pass & { logits: Variable }>();
+  /** How often a size of decoding pass would have been right and a larger one had to do. */
+  readonly #misses = new Map<number, number>();
   /** Prompt passes over one row of the cache, by length. */
   readonly #pieces = new Map<number, Pass>();
   /** Prompt passes over several rows of a cache of their own, by `rows x length`. They survive growth. */
@@ -64,6 +69,7 @@ export class Decoder {
       if (used[row]! > 0) next.copyRow(this.#cache, row, row, used[row]!);
     }
     this.#release(this.#steps, this.#pieces);
+    this.#misses.clear();
     this.#cache = next;
   }
 
@@ -85,18 +91,27 @@ export class Decoder {
   }
 
   /**
-   * One token for each of the first rows, rounded up to a power of two.
+   * One token for each of the first rows, and for some more: sizes are powers of two, and few are compiled.
    * `fill` writes `tokens` and `lengths` [rows]; the result is [rows, vocabulary], valid until the next call.
    */
   async step(
     atLeast: number,
     fill: (tokens: Int32Array, lengths: Int32Array) => void,
   ): Promise<Float32Array> {
-    const rows = roundUp(atLeast, this.#slots);
+    const rows = this.#sizeFor(roundUp(atLeast, this.#slots));
     const pass = this.#steps.get(rows) ?? this.#makeStep(rows);
     fill(pass.feeds.tokens.fill(0), pass.feeds.lengths.fill(0));
     await pass.run(pass.feeds);
     return pass.logits.data as Float32Array;
+  }
+
+  /** The rows of the pass to use where `wanted` would do. Compiling takes as long as many steps. */
+  #sizeFor(wanted: number): number {
+    if (this.#steps.has(wanted)) return wanted;
+    const larger = [...this.#steps.keys()].filter((rows) => rows > wanted).sort((a, b) => a - b)[0];
+    const misses = this.#misses.get(wanted) ?? 0;
+    this.#misses.set(wanted, misses + 1);
+    return larger !== undefined && misses < patience ? larger : wanted;
   }
 
   /** Reads a piece of a prompt into a row, behind its first `start` tokens. */

@@ -6,7 +6,7 @@ import type { GenerativeModel } from './model.js';
 import type { Completion, GenerationRequest } from './request.js';
 import { Sampler } from './sampler.js';
 import { Sequence, type SequenceLimits } from './sequence.js';
-import { pieceLength, roundDown, roundUp } from './shapes.js';
+import { paddedLength, pieceLength, roundDown, roundUp } from './shapes.js';
 
 /** Options of a generator. */
 export interface GeneratorOptions {
@@ -241,17 +241,18 @@ export class Generator {
     const unread = this.#fork(this.#active().filter((one) => one.unread > 0));
     const first = unread[0];
     if (!first) return;
-    const length = pieceLength(first.unread, this.#chunk);
-    // Prompts that need one pass of the same length go together, as many as a chunk holds.
-    const isWhole = (one: Sequence) => one.cached === 0 && one.unread <= length;
-    const alike = unread.filter((one) => isWhole(one) && pieceLength(one.unread, this.#chunk) === length);
-    const isAlone = this.#isInvariant || !isWhole(first);
-    const count = isAlone ? 1 : roundDown(Math.max(1, Math.min(alike.length, this.#chunk / length)));
-    if (count === 1) return this.#readPiece(first, length);
+    // Short prompts of about one length go together, as many as a chunk holds.
+    const padded = paddedLength(first.unread, this.#chunk);
+    const isAlike = (one: Sequence) =>
+      one.cached === 0 && one.unread <= padded && paddedLength(one.unread, this.#chunk) === padded;
+    const alike = unread.filter(isAlike);
+    const isAlone = this.#isInvariant || !isAlike(first);
+    const count = isAlone ? 1 : roundDown(Math.max(1, Math.min(alike.length, this.#chunk / padded)));
+    if (count === 1) return this.#readPiece(first, pieceLength(first.unread, this.#chunk));
     const group = alike.slice(0, count);
     await this.#decoder.readGroup(
       group.map((one) => ({ row: one.row, tokens: one.promptTokens(0, one.unread) })),
-      length,
+      padded,
     );
     for (const one of group) this.#noteRead(one, one.unread);
   }
@@ -294,7 +295,8 @@ export class Generator {
     this.#compact();
     const decoded = ready();
     this.#reserve(1 + Math.max(...this.#active().map((one) => one.cached)));
-    const used = 1 + Math.max(...decoded.map((one) => one.row));
+    // Also those whose prompts are being read: they will be decoded soon, and each size is compiled.
+    const used = 1 + Math.max(...this.#active().map((one) => one.row));
     // A product with one row sums in another order than one with several, which all sum alike.
     const atLeast = this.#isInvariant ? Math.max(2, used) : used;
     const logits = await this.#decoder.step(atLeast, (tokens, lengths) => {

@@ -10,13 +10,17 @@ export const roundUp = (n: number, limit: number): number =>
 /** The largest power of two up to `n`. */
 export const roundDown = (n: number): number => 2 ** Math.floor(Math.log2(n));
 
+/** Length to which a short prompt is padded where several are read together; at most `chunk`. */
+export const paddedLength = (length: number, chunk: number): number =>
+  Math.max(Math.min(smallestPiece, chunk), roundUp(length, chunk));
+
 /**
  * Length of the next piece of a prompt of which `left` tokens are still to be read: it depends on the prompt only,
  * so that a prompt gives the same numbers whenever it comes. A piece is padded where that wastes less than
  * a quarter of it, and otherwise the largest that can be filled.
  */
 export function pieceLength(left: number, chunk: number): number {
-  const above = Math.max(Math.min(smallestPiece, chunk), roundUp(left, chunk));
+  const above = paddedLength(left, chunk);
   if (left >= above || above <= smallestPiece || left > above * 0.75) return above;
   return roundDown(left);
 }
