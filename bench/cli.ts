@@ -3,12 +3,12 @@
  *
  *     npm run bench -- engine --json results.json
  */
-import { mkdirSync, realpathSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, realpathSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { Report, Suite } from './harness.js';
-import { currentCommit, describeMachine, formatReport } from './report.js';
+import { currentCommit, describeMachine, formatReport, packageRoot } from './report.js';
 import { type SuiteEntry, suites } from './suites.js';
 
 /** Where the command writes. Injected so that tests can read it. */
@@ -22,6 +22,7 @@ interface Command {
   json: string | undefined;
   quick: boolean;
   only: string[] | undefined;
+  data: string | null;
 }
 
 /** A mistake in the command line; its message is all that the user needs. */
@@ -35,7 +36,7 @@ const standardStreams: Streams = {
 function helpText(known: Record<string, SuiteEntry>): string {
   const list = Object.entries(known).map(([name, { about }]) => `  ${name.padEnd(12)}${about}`);
   return [
-    'Usage: npm run bench -- SUITE [--json FILE] [--quick] [--only ID,...]',
+    'Usage: npm run bench -- SUITE [--json FILE] [--quick] [--only ID,...] [--data DIR]',
     '',
     'Suites:',
     ...list,
@@ -44,6 +45,7 @@ function helpText(known: Record<string, SuiteEntry>): string {
     '  --json FILE   also write the report to FILE',
     '  --quick       fewer repeats: a look, not a result',
     '  --only IDS    only these rows (ids, separated by commas)',
+    '  --data DIR    texts and models that some rows need (default: ../shared, where that exists)',
     '  --help        this text',
     '',
     'Peers are installed by `npm run bench:peers`; rows whose peer is missing have no value.',
@@ -60,6 +62,7 @@ function parseCommand(argv: readonly string[], known: Record<string, SuiteEntry>
         json: { type: 'string' },
         quick: { type: 'boolean' },
         only: { type: 'string' },
+        data: { type: 'string' },
         help: { type: 'boolean' },
       },
     });
@@ -77,7 +80,16 @@ function parseCommand(argv: readonly string[], known: Record<string, SuiteEntry>
   const suite = positionals[0]!;
   if (!Object.hasOwn(known, suite)) throw new UsageError(`There is no suite '${suite}'. ${available}`);
   const only = values.only?.split(',').map((id) => id.trim());
-  return { suite, json: values.json, quick: values.quick ?? false, only };
+  return { suite, json: values.json, quick: values.quick ?? false, only, data: dataFolder(values.data) };
+}
+
+/** The folder that was named, or the one beside the repository. */
+function dataFolder(named: string | undefined): string | null {
+  const folder = named ?? path.join(packageRoot, '..', 'shared');
+  if (existsSync(folder)) return folder;
+  if (named !== undefined)
+    throw new UsageError(`There is no folder '${named}'; --data names one that exists.`);
+  return null;
 }
 
 async function runSuite(command: Command, suite: Suite, streams: Streams): Promise<Report> {
@@ -88,7 +100,7 @@ async function runSuite(command: Command, suite: Suite, streams: Streams): Promi
     );
   }
   const wants = (id: string) => command.only === undefined || command.only.includes(id);
-  const rows = await suite.run({ quick: command.quick, wants, log: streams.err });
+  const rows = await suite.run({ quick: command.quick, wants, data: command.data, log: streams.err });
   const wanted = rows.filter((row) => wants(row.id));
   return { suite: command.suite, machine: describeMachine(), commit: currentCommit(), rows: wanted };
 }

@@ -49,6 +49,8 @@ export interface RunOptions {
   quick: boolean;
   /** Whether a row was asked for; a suite skips work that only unwanted rows need. */
   wants(id: string): boolean;
+  /** Folder with the texts and models that some rows need; null where there is none. */
+  data: string | null;
   /** Prints a line of progress. */
   log(line: string): void;
 }

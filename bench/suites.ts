@@ -13,4 +13,9 @@ export const suites: Record<string, SuiteEntry> = {
     about: 'train steps, memory, call and start-up costs against PyTorch, jax-js and tfjs',
     load: async () => (await import('./engine.js')).engine,
   },
+  lm: {
+    about:
+      'language models: training, sampling, SmolLM2 and its server against PyTorch, transformers and llama.cpp',
+    load: async () => (await import('./lm.js')).lm,
+  },
 };

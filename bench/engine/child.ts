@@ -6,8 +6,8 @@
  */
 import readline from 'node:readline';
 import { pathToFileURL } from 'node:url';
+import { peakMemoryMB, type Reply, type TrainRequest } from '../protocol.js';
 import { type CreateGpt, type GptTrainer, type LoadedJob, readJob } from './gpt.js';
-import { peakMemoryMB, type Reply, type Request } from './protocol.js';
 
 function reply(message: Reply): void {
   process.stdout.write(`${JSON.stringify(message)}\n`);
@@ -49,7 +49,7 @@ async function serve(folder: string, modulePath: string): Promise<void> {
   reply({ type: 'ready', about: trainer.about, compileMs: trainer.compileMs });
   let done = 0;
   for await (const line of readline.createInterface({ input: process.stdin })) {
-    const request = JSON.parse(line) as Request;
+    const request = JSON.parse(line) as TrainRequest;
     if (request.op === 'stop') break;
     if (request.op === 'memory') {
       reply({ type: 'memory', peakMB: peakMemoryMB() });

@@ -1,10 +1,10 @@
 /** Trains one model with several contestants in turn and gathers what the rows of the suite are made of. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
-import path from 'node:path';
+import { Contestant, type ContestantSpec } from '../contestant.js';
 import { interleave, median, type Sample } from '../harness.js';
-import { Contestant, type ContestantSpec, nodePeerSpec, oursSpec, torchSpec } from './contestant.js';
+import { settle, warnOfDisturbance, withFolder } from '../machine.js';
 import { type GptConfig, writeJob } from './gpt.js';
+import { nodePeerSpec, oursSpec, torchSpec } from './specs.js';
 
 /** Who can take part. */
 export type Side = 'ours' | 'eager' | 'compile' | 'jaxjs' | 'tfjs';
@@ -37,16 +37,6 @@ export interface RaceResult {
   missing: Map<Side, string>;
 }
 
-/**
- * Pause before a turn. OpenMP and thread-pool workers of the previous contestant spin for some milliseconds
- * before they sleep, and would do so on the next one's cores.
- */
-const SETTLE_MS = 40;
-/** Share of a core above which an idle contestant or the rest of the machine disturbs the figures. */
-const DISTURBING_SHARE = 0.1;
-
-const settle = () => new Promise<void>((resolve) => setTimeout(resolve, SETTLE_MS));
-
 function specFor(side: Side, folder: string): ContestantSpec {
   if (side === 'ours') return oursSpec(folder);
   if (side === 'eager' || side === 'compile') return torchSpec(folder, side);
@@ -54,53 +44,11 @@ function specFor(side: Side, folder: string): ContestantSpec {
 }
 
 /** Makes a job folder for `config`, passes it on, and removes it. */
-export async function withJob<T>(config: GptConfig, use: (folder: string) => Promise<T>): Promise<T> {
-  const folder = mkdtempSync(path.join(os.tmpdir(), 'anneal-bench-'));
-  try {
+export function withJob<T>(config: GptConfig, use: (folder: string) => Promise<T>): Promise<T> {
+  return withFolder((folder) => {
     writeJob(folder, config, os.availableParallelism());
-    return await use(folder);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}
-
-/** Cores that are busy now, from the kernel's counters; null where there are none. */
-async function busyCores(windowMs = 500): Promise<number | null> {
-  const idleTicks = () => {
-    const fields = readFileSync('/proc/stat', 'utf8')
-      .split('\n')[0]!
-      .trim()
-      .split(/\s+/)
-      .slice(1)
-      .map(Number);
-    return { idle: fields[3]! + fields[4]!, all: fields.slice(0, 8).reduce((sum, ticks) => sum + ticks, 0) };
-  };
-  try {
-    const before = idleTicks();
-    await new Promise((resolve) => setTimeout(resolve, windowMs));
-    const after = idleTicks();
-    const busyShare = 1 - (after.idle - before.idle) / (after.all - before.all);
-    return busyShare * os.availableParallelism();
-  } catch {
-    return null;
-  }
-}
-
-/** Warns where something else runs on the cores that are about to be measured. */
-async function warnOfDisturbance(
-  contestants: Iterable<Contestant>,
-  log: (line: string) => void,
-): Promise<void> {
-  for (const contestant of contestants) {
-    const share = await contestant.idleShare();
-    if (share !== null && share > DISTURBING_SHARE) {
-      log(`warning: ${contestant.name} uses ${(share * 100).toFixed(0)} % of a core while idle`);
-    }
-  }
-  const busy = await busyCores();
-  if (busy !== null && busy > DISTURBING_SHARE) {
-    log(`warning: ${busy.toFixed(1)} cores are busy with other work; these figures are unreliable`);
-  }
+    return use(folder);
+  });
 }
 
 /** Runs the race. Contestants start and warm up one after another, then take turns, and stop together. */

@@ -1,6 +1,6 @@
 """The benchmark's GPT in PyTorch: `gpt_torch.py JOB_FOLDER [--compile]`.
 
-Reads the job that bench/engine/gpt.ts wrote and speaks the protocol of bench/engine/protocol.ts: one JSON
+Reads the job that bench/engine/gpt.ts wrote and speaks the protocol of bench/protocol.ts: one JSON
 object a line, `run` and `memory` requests on stdin, replies on stdout. Steps are timed in here.
 """
 

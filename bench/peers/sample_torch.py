@@ -1,9 +1,8 @@
 """Batched sampling in PyTorch eager with a static KV cache: `sample_torch.py JOB.json`.
 
 The job names the model's sizes and the work: { config: { vocabulary, dim, layers, heads, kvHeads, hidden, context },
-sequences, tokens, prompt, threads, repeats }. Weights are random: only the time matters. Prints one JSON object:
-{ about, seconds: [...], promptSeconds: [...] }, where `seconds` are of `tokens` decoding steps of all sequences,
-each followed by a draw from the softmax, and `promptSeconds` of reading prompts of `prompt` tokens.
+sequences, tokens, threads }. Weights are random: only the time matters. Each request `sample` draws `tokens` tokens
+for each of `sequences` prompts of one token, every draw from the softmax, and answers with the seconds.
 """
 
 import json
@@ -14,6 +13,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from line_protocol import serve
 
 
 class Layer(nn.Module):
@@ -69,32 +70,25 @@ class Model(nn.Module):
         return F.linear(self.norm(x[:, -1]), self.embedding.weight)
 
 
-@torch.inference_mode()
 def main(job):
     torch.set_num_threads(job["threads"])
     torch.manual_seed(1)
     c = job["config"]
     model = Model(c).eval()
-    rows, prompt = job["sequences"], job["prompt"]
+    rows, length = job["sequences"], job["tokens"]
     d = c["dim"] // c["heads"]
-    caches = [
-        tuple(torch.zeros(rows, c["kvHeads"], prompt + job["tokens"], d) for _ in range(2)) for _ in model.layers
-    ]
-    tokens = torch.randint(c["vocabulary"], (rows, prompt))
-    seconds, prompt_seconds = [], []
-    for _ in range(job["repeats"] + 1):
+    caches = [tuple(torch.zeros(rows, c["kvHeads"], length, d) for _ in range(2)) for _ in model.layers]
+
+    @torch.inference_mode()
+    def sample(_):
+        drawn = torch.zeros(rows, 1, dtype=torch.int64)
         start = time.perf_counter()
-        logits = model(tokens, caches, 0)
-        middle = time.perf_counter()
-        for i in range(job["tokens"]):
+        for i in range(length):
+            logits = model(drawn, caches, i)
             drawn = torch.multinomial(F.softmax(logits, -1), 1)
-            if i + 1 < job["tokens"]:
-                logits = model(drawn, caches, prompt + i)
-        seconds.append(time.perf_counter() - middle)
-        prompt_seconds.append(middle - start)
-    # The first round warms up.
-    about = f"PyTorch {torch.__version__} eager, {job['threads']} threads"
-    print(json.dumps({"about": about, "seconds": seconds[1:], "promptSeconds": prompt_seconds[1:]}))
+        return {"type": "sampled", "seconds": time.perf_counter() - start}
+
+    serve(f"PyTorch {torch.__version__} eager, static KV cache, {job['threads']} threads", {"sample": sample})
 
 
 main(json.loads(Path(sys.argv[1]).read_text()))

@@ -2,13 +2,13 @@ import { mkdtempSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { Contestant } from '../../bench/engine/contestant.js';
+import { Contestant } from '../../bench/contestant.js';
 import { GPT4, GPT6, parameterSpecs, readJob, stepFlop, writeJob } from '../../bench/engine/gpt.js';
-import { parseReply, peakMemoryMB } from '../../bench/engine/protocol.js';
 import { lossDifference, type RaceResult } from '../../bench/engine/race.js';
 import { memoryRow, peakShareRow, speedRow } from '../../bench/engine/rows.js';
 import { moduleSpecifiers } from '../../bench/engine/startup.js';
 import { summarise } from '../../bench/harness.js';
+import { parseReply, peakMemoryMB } from '../../bench/protocol.js';
 
 /** A contestant in a few lines of JavaScript, run by node -e. */
 const scripted = (script: string) => ({ name: 'scripted', command: process.execPath, args: ['-e', script] });

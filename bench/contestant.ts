@@ -1,12 +1,11 @@
-/** The suite's side of a contestant: a long-lived child process that trains on request and is idle otherwise. */
+/** A suite's side of a contestant: a long-lived child process that works on request and is idle otherwise. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import readline from 'node:readline';
-import { fileURLToPath } from 'node:url';
-import { packageRoot } from '../report.js';
-import { parseReply, type Reply, type Request } from './protocol.js';
+import { type Answer, type Memory, parseReply, type Ran, type Reply, type Request } from './protocol.js';
+import { packageRoot } from './report.js';
 
 /** How to start a contestant, and what has to exist for that. */
 export interface ContestantSpec {
@@ -17,30 +16,17 @@ export interface ContestantSpec {
   requires?: string;
 }
 
-const PEERS = path.join(packageRoot, 'bench', 'peers');
-const CHILD = fileURLToPath(new URL('./child.js', import.meta.url));
 const START_TIMEOUT_MS = 10 * 60_000;
 const STOP_TIMEOUT_MS = 3000;
 const LINUX_TICK_MS = 10;
 
-/** Anneal itself. */
-export function oursSpec(folder: string): ContestantSpec {
-  const module = fileURLToPath(new URL('./ours.js', import.meta.url));
-  return { name: 'anneal', command: process.execPath, args: [CHILD, folder, module] };
-}
+/** The folder of the peers. */
+export const PEERS = path.join(packageRoot, 'bench', 'peers');
 
-/** PyTorch, eager or compiled. */
-export function torchSpec(folder: string, mode: 'eager' | 'compile'): ContestantSpec {
+/** A peer in Python: a script of bench/peers that speaks the line protocol. */
+export function pythonSpec(name: string, script: string, args: readonly string[]): ContestantSpec {
   const python = path.join(PEERS, '.venv', 'bin', 'python');
-  const args = [path.join(PEERS, 'gpt_torch.py'), folder, ...(mode === 'compile' ? ['--compile'] : [])];
-  return { name: `torch ${mode}`, command: python, args, requires: python };
-}
-
-/** A JavaScript peer: a module of bench/peers that exports `createGpt`. */
-export function nodePeerSpec(folder: string, name: 'jaxjs' | 'tfjs'): ContestantSpec {
-  const dependency = name === 'jaxjs' ? '@jax-js/jax' : '@tensorflow/tfjs-backend-wasm';
-  const args = [CHILD, folder, path.join(PEERS, `gpt_${name}.mjs`)];
-  return { name, command: process.execPath, args, requires: path.join(PEERS, 'node_modules', dependency) };
+  return { name, command: python, args: [path.join(PEERS, script), ...args], requires: python };
 }
 
 /** A running contestant. */
@@ -85,30 +71,36 @@ export class Contestant {
     try {
       const reply = await contestant.#receive(START_TIMEOUT_MS);
       if (reply.type === 'ready') {
-        contestant.about = reply.about;
-        contestant.compileMs = reply.compileMs;
+        contestant.about = String(reply.about);
+        contestant.compileMs = (reply.compileMs as number | null | undefined) ?? null;
         return contestant;
       }
       await contestant.stop();
-      return { unavailable: reply.type === 'unavailable' ? reply.reason : `unexpected reply ${reply.type}` };
+      const isPlain = reply.type === 'unavailable' && 'reason' in reply;
+      return { unavailable: isPlain ? String(reply.reason) : `unexpected reply ${reply.type}` };
     } catch (error) {
       await contestant.stop();
       return { unavailable: (error as Error).message };
     }
   }
 
+  /** Asks for something; the answer has to be of the type that goes with it. */
+  async ask<A extends Answer>(request: Request, type: A['type']): Promise<A> {
+    if (this.#child.exitCode !== null) throw new Error(`${this.name} has ended`);
+    this.#child.stdin.write(`${JSON.stringify(request)}\n`);
+    const reply = await this.#receive();
+    if (reply.type !== type) throw new Error(`${this.name} answered ${reply.type} to ${request.op}`);
+    return reply as A;
+  }
+
   /** Trains for at least `steps` steps and `budgetMs` milliseconds. */
   async run(steps: number, budgetMs: number): Promise<{ ms: number[]; losses: number[] }> {
-    const reply = await this.#ask({ op: 'run', steps, budgetMs });
-    if (reply.type !== 'ran') throw new Error(`${this.name} answered ${reply.type} to run`);
-    return reply;
+    return this.ask<Ran>({ op: 'run', steps, budgetMs }, 'ran');
   }
 
   /** Peak resident memory so far. */
   async peakMB(): Promise<number> {
-    const reply = await this.#ask({ op: 'memory' });
-    if (reply.type !== 'memory') throw new Error(`${this.name} answered ${reply.type} to memory`);
-    return reply.peakMB;
+    return (await this.ask<Memory>({ op: 'memory' }, 'memory')).peakMB;
   }
 
   /** Share of one core that this process burns while nobody asks it for anything; null if unknowable. */
@@ -138,12 +130,6 @@ export class Contestant {
     } catch {
       return null;
     }
-  }
-
-  #ask(request: Request): Promise<Reply> {
-    if (this.#child.exitCode !== null) throw new Error(`${this.name} has ended`);
-    this.#child.stdin.write(`${JSON.stringify(request)}\n`);
-    return this.#receive();
   }
 
   #receive(timeoutMs?: number): Promise<Reply> {
