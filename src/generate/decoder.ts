@@ -1,4 +1,5 @@
 import { allocate } from '../core/dtype.js';
+import { AnnealError } from '../core/errors.js';
 import { int32 } from '../core/feeds.js';
 import { reshape } from '../core/ops/view.js';
 import { type Program, program } from '../core/program.js';
@@ -20,6 +21,18 @@ interface Pass {
   /** Its view of the cache. */
   cache: KVCache;
   feeds: { tokens: Int32Array; lengths: Int32Array };
+}
+
+/** @throws AnnealError if there is no memory for it */
+function makeCache(model: GenerativeModel, rows: number, capacity: number): KVCache {
+  try {
+    return new KVCache(model.cacheShape(), rows, capacity);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new AnnealError(
+      `no memory for a KV cache of ${rows} slots with ${capacity} tokens each; use fewer slots or a smaller capacity`,
+    );
+  }
 }
 
 /**
@@ -49,7 +62,7 @@ export class Decoder {
     this.#model = model;
     this.#slots = slots;
     this.#limit = limit;
-    this.#cache = new KVCache(model.cacheShape(), slots, Math.min(limit, firstCapacity));
+    this.#cache = makeCache(model, slots, Math.min(limit, firstCapacity));
   }
 
   /** Tokens that a row has room for now. */
@@ -64,7 +77,7 @@ export class Decoder {
   /** Makes room for `tokens` in every row; `used[row]` of them are kept. Passes are compiled anew. */
   reserve(tokens: number, used: ArrayLike<number>): void {
     if (tokens <= this.capacity) return;
-    const next = new KVCache(this.#model.cacheShape(), this.#slots, roundUp(tokens, this.#limit));
+    const next = makeCache(this.#model, this.#slots, roundUp(tokens, this.#limit));
     for (let row = 0; row < used.length; row++) {
       if (used[row]! > 0) next.copyRow(this.#cache, row, row, used[row]!);
     }

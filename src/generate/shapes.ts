@@ -2,6 +2,8 @@
 
 /** Shortest piece of a prompt that has a program of its own. */
 const smallestPiece = 16;
+/** Up to this length a pass takes as long as reading the weights, whatever its padding. */
+const cheapPiece = 64;
 
 /** The smallest power of two that is at least `n`, or `limit` if that is smaller. */
 export const roundUp = (n: number, limit: number): number =>
@@ -16,11 +18,11 @@ export const paddedLength = (length: number, chunk: number): number =>
 
 /**
  * Length of the next piece of a prompt of which `left` tokens are still to be read: it depends on the prompt only,
- * so that a prompt gives the same numbers whenever it comes. A piece is padded where that wastes less than
- * a quarter of it, and otherwise the largest that can be filled.
+ * so that a prompt gives the same numbers whenever it comes. A short piece is padded, a longer one where that wastes
+ * less than a quarter of it; otherwise it is the largest that can be filled.
  */
 export function pieceLength(left: number, chunk: number): number {
   const above = paddedLength(left, chunk);
-  if (left >= above || above <= smallestPiece || left > above * 0.75) return above;
+  if (left >= above || above <= cheapPiece || left > above * 0.75) return above;
   return roundDown(left);
 }

@@ -55,7 +55,7 @@ describe('shapes', () => {
         left -= Math.min(left, length);
       }
       expect(pieces).toBeLessThanOrEqual(Math.ceil(prompt / 256) + 5);
-      expect(computed - prompt).toBeLessThanOrEqual(Math.max(16, prompt / 3));
+      expect(computed - prompt).toBeLessThanOrEqual(Math.max(31, prompt / 3));
     }
   });
 });
