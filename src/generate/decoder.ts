@@ -17,10 +17,17 @@ const patience = 16;
 
 /** A compiled pass over some rows, with the arrays that it is fed. */
 interface Pass {
-  run: Program<'tokens' | 'lengths', never>;
+  run: Program<'tokens' | 'lengths' | 'counts', never>;
   /** Its view of the cache. */
   cache: KVCache;
-  feeds: { tokens: Int32Array; lengths: Int32Array };
+  feeds: PassFeeds;
+}
+
+/** What a pass reads: new tokens [rows, length], and for each row how many it has and how many of the new ones count. */
+export interface PassFeeds {
+  tokens: Int32Array;
+  lengths: Int32Array;
+  counts: Int32Array;
 }
 
 /** @throws AnnealError if there is no memory for it */
@@ -70,6 +77,11 @@ export class Decoder {
     return this.#cache.capacity;
   }
 
+  /** A row can be continued from where it is only, not from an earlier token. */
+  get isStateful(): boolean {
+    return this.#cache.shape.isStateful ?? false;
+  }
+
   get cacheBytes(): number {
     return this.#cache.bytes;
   }
@@ -105,15 +117,13 @@ export class Decoder {
 
   /**
    * One token for each of the first rows, and for some more: sizes are powers of two, and few are compiled.
-   * `fill` writes `tokens` and `lengths` [rows]; the result is [rows, vocabulary], valid until the next call.
+   * `fill` writes the feeds, which are zero: rows whose count stays 0 are only along. The result is [rows, vocabulary], valid until the next call.
    */
-  async step(
-    atLeast: number,
-    fill: (tokens: Int32Array, lengths: Int32Array) => void,
-  ): Promise<Float32Array> {
+  async step(atLeast: number, fill: (feeds: PassFeeds) => void): Promise<Float32Array> {
     const rows = this.#sizeFor(roundUp(atLeast, this.#slots));
     const pass = this.#steps.get(rows) ?? this.#makeStep(rows);
-    fill(pass.feeds.tokens.fill(0), pass.feeds.lengths.fill(0));
+    for (const feed of Object.values(pass.feeds)) feed.fill(0);
+    fill(pass.feeds);
     await pass.run(pass.feeds);
     return pass.logits.data as Float32Array;
   }
@@ -127,12 +137,13 @@ export class Decoder {
     return larger !== undefined && misses < patience ? larger : wanted;
   }
 
-  /** Reads a piece of a prompt into a row, behind its first `start` tokens. */
-  async readPiece(row: number, piece: Int32Array, start: number): Promise<void> {
-    const pass = this.#pieces.get(piece.length) ?? this.#makePiece(piece.length);
-    this.#view(pass.cache, row);
-    pass.feeds.tokens.set(piece);
+  /** Reads tokens of a prompt, padded to `length`, into a row, behind its first `start` tokens. */
+  async readPiece(row: number, tokens: Int32Array, length: number, start: number): Promise<void> {
+    const pass = this.#pieces.get(length) ?? this.#makePiece(length);
+    pass.cache.viewRows(this.#cache, row);
+    pass.feeds.tokens.fill(0).set(tokens);
     pass.feeds.lengths[0] = start;
+    pass.feeds.counts[0] = tokens.length;
     await pass.run(pass.feeds);
   }
 
@@ -141,7 +152,10 @@ export class Decoder {
     const key = `${prompts.length}x${length}`;
     const pass = this.#groups.get(key) ?? this.#makeGroup(key, prompts.length, length);
     pass.feeds.tokens.fill(0);
-    for (const [i, { tokens }] of prompts.entries()) pass.feeds.tokens.set(tokens, i * length);
+    for (const [i, { tokens }] of prompts.entries()) {
+      pass.feeds.tokens.set(tokens, i * length);
+      pass.feeds.counts[i] = tokens.length;
+    }
     await pass.run(pass.feeds);
     for (const [i, { row, tokens }] of prompts.entries()) {
       this.#cache.copyRow(pass.cache, i, row, tokens.length);
@@ -167,7 +181,7 @@ export class Decoder {
       trainable: false,
     });
     const cache = new KVCache(this.#cache.shape, rows, this.capacity);
-    this.#view(cache, 0);
+    cache.viewRows(this.#cache, 0);
     const pass = { ...this.#makePass(cache, rows, 1, logits), logits };
     this.#steps.set(rows, pass);
     return pass;
@@ -187,9 +201,9 @@ export class Decoder {
 
   #makePass(cache: KVCache, rows: number, length: number, logits?: Variable): Pass {
     const run = program(
-      { tokens: int32([rows, length]), lengths: int32([rows]) },
-      (inputs) => {
-        const hidden = this.#model.hidden(inputs.tokens, { cache: { cache, lengths: inputs.lengths } });
+      { tokens: int32([rows, length]), lengths: int32([rows]), counts: int32([rows]) },
+      ({ tokens, lengths, counts }) => {
+        const hidden = this.#model.hidden(tokens, { cache: { cache, lengths, counts } });
         // A prompt's pass only fills the cache: what its last layer computes beyond keys and values is dropped.
         logits?.assign(reshape(this.#model.logits(hidden), logits.shape));
         return undefined;
@@ -197,17 +211,6 @@ export class Decoder {
       { name: logits ? `decode ${rows}` : `prompt ${rows} x ${length}` },
     );
     const array = (n: number) => allocate('int32', n) as Int32Array;
-    return { run, cache, feeds: { tokens: array(rows * length), lengths: array(rows) } };
-  }
-
-  /** Points a cache at rows of the shared one, from `first` on. */
-  #view(view: KVCache, first: number): void {
-    const start = first * this.#cache.rowSize;
-    for (const [i, layer] of this.#cache.layers.entries()) {
-      for (const part of ['keys', 'values'] as const) {
-        const shared = layer[part].data;
-        view.layers[i]![part].data = shared.subarray(start, start + view.rows * view.rowSize);
-      }
-    }
+    return { run, cache, feeds: { tokens: array(rows * length), lengths: array(rows), counts: array(rows) } };
   }
 }

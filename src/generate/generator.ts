@@ -238,7 +238,8 @@ export class Generator {
 
   /** Reads at most one chunk of prompts. */
   async #readPrompts(): Promise<void> {
-    const unread = this.#fork(this.#active().filter((one) => one.unread > 0));
+    const all = this.#active().filter((one) => one.unread > 0);
+    const unread = this.#fork(all);
     const first = unread[0];
     if (!first) return;
     // Short prompts of about one length go together, as many as a chunk holds.
@@ -248,8 +249,13 @@ export class Generator {
     const alike = unread.filter(isAlike);
     const isAlone = this.#isInvariant || !isAlike(first);
     const count = isAlone ? 1 : roundDown(Math.max(1, Math.min(alike.length, this.#chunk / padded)));
-    if (count === 1) return this.#readPiece(first, pieceLength(first.unread, this.#chunk));
-    const group = alike.slice(0, count);
+    if (count === 1) await this.#readPiece(first);
+    else await this.#readGroup(alike.slice(0, count), padded);
+    // At once: the rows that have it now are about to go on.
+    this.#fork(all);
+  }
+
+  async #readGroup(group: readonly Sequence[], padded: number): Promise<void> {
     await this.#decoder.readGroup(
       group.map((one) => ({ row: one.row, tokens: one.promptTokens(0, one.unread) })),
       padded,
@@ -261,9 +267,13 @@ export class Generator {
   #fork(unread: readonly Sequence[]): Sequence[] {
     if (unread.length === 0) return [];
     const sources = new Map<string, Sequence>();
-    for (const one of this.#active()) if (one.unread === 0) sources.set(one.promptKey, one);
+    for (const one of this.#active()) {
+      const isUsable = this.#decoder.isStateful ? one.cached === one.promptLength - 1 : one.unread === 0;
+      if (isUsable) sources.set(one.promptKey, one);
+    }
     const first = new Map<string, Sequence>();
     for (const one of unread) {
+      if (one.unread === 0) continue;
       const source = sources.get(one.promptKey);
       if (source) {
         one.cached = one.promptLength - 1;
@@ -273,13 +283,17 @@ export class Generator {
     return [...first.values()];
   }
 
-  async #readPiece(sequence: Sequence, length: number): Promise<void> {
-    // A padded piece must end within the row: near its end, some tokens are read a second time.
-    const start = Math.min(sequence.cached, this.#decoder.capacity - length);
+  async #readPiece(sequence: Sequence): Promise<void> {
+    const { capacity, isStateful } = this.#decoder;
+    let length = pieceLength(sequence.unread, this.#chunk);
+    let start = sequence.cached;
+    if (start + length > capacity) {
+      // A padded piece must end within the row: near its end, some tokens are read a second time, or just those left.
+      if (isStateful) length = Math.min(length, sequence.unread);
+      else start = capacity - length;
+    }
     const end = Math.min(start + length, sequence.promptLength - 1);
-    const piece = new Int32Array(length);
-    piece.set(sequence.promptTokens(start, end));
-    await this.#decoder.readPiece(sequence.row, piece, start);
+    await this.#decoder.readPiece(sequence.row, sequence.promptTokens(start, end), length, start);
     this.#noteRead(sequence, end - sequence.cached);
   }
 
@@ -299,10 +313,13 @@ export class Generator {
     const used = 1 + Math.max(...this.#active().map((one) => one.row));
     // A product with one row sums in another order than one with several, which all sum alike.
     const atLeast = this.#isInvariant ? Math.max(2, used) : used;
-    const logits = await this.#decoder.step(atLeast, (tokens, lengths) => {
+    const logits = await this.#decoder.step(atLeast, ({ tokens, lengths, counts }) => {
       // Rows that only happen to be in the batch write behind what they have, where it is overwritten later.
       for (const one of this.#active()) if (one.row < lengths.length) lengths[one.row] = one.cached;
-      for (const one of decoded) tokens[one.row] = one.last;
+      for (const one of decoded) {
+        tokens[one.row] = one.last;
+        counts[one.row] = 1;
+      }
     });
     this.#counts.steps++;
     const { vocabulary } = this.#limits;

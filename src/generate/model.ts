@@ -9,8 +9,11 @@ export interface GenerativeModel {
     /** Longest sequence that the model is made for. */
     readonly context: number;
   };
-  /** Hidden states [B, T, dim] of int32 tokens [B, T]; continues the rows of a cache and writes into it. */
-  hidden(tokens: Tensor, options?: { cache?: { cache: KVCache; lengths: Tensor } }): Tensor;
+  /**
+   * Hidden states [B, T, dim] of int32 tokens [B, T]; continues the rows of a cache behind `lengths` [B] tokens
+   * and writes into it. The first `counts` [B] of the new tokens of each row are no padding.
+   */
+  hidden(tokens: Tensor, options?: { cache?: { cache: KVCache; lengths: Tensor; counts?: Tensor } }): Tensor;
   /** Logits [..., vocabulary] of hidden states [..., dim]. */
   logits(hidden: Tensor): Tensor;
   /** Layers and heads of its KV cache. */

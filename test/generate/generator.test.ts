@@ -35,6 +35,8 @@ describe('generation', () => {
 
   it.each([
     ['learned positions and LayerNorm', { positions: 'learned', norm: 'layer', mlp: 'gelu', context: 50 }],
+    ['PaTH attention, whose cache is a state', { attention: 'path-fox', keyConvolution: 3, context: 50 }],
+    ['stick-breaking attention', { attention: 'stick-breaking', context: 50 }],
     ['one head of 4, which the runtime has no kernel for', { heads: 1, kvHeads: 1, headDim: 4, context: 50 }],
   ] as const)('gives the tokens of naive decoding with %s', async (_, overrides) => {
     const other = tinyModel(overrides);
@@ -110,6 +112,23 @@ describe('generation', () => {
     for await (const _ of first) break;
     const rerun = generator.submit({ prompt, maxTokens: 40, temperature: 0 });
     expect([...(await rerun.result).tokens]).toEqual(await naiveGreedy(model, prompt, 40));
+  });
+
+  it('forks a cache that is a state only where it stands', async () => {
+    const path = tinyModel({ attention: 'path', keyConvolution: 3 });
+    const generator = make({ slots: 4, chunk: 16 }, path);
+    const prompt = randomTokens(new Rng(6), 40);
+    const request = { prompt, maxTokens: 12, temperature: 0 };
+    const first = generator.submit({ ...request, maxTokens: 50 });
+    const twin = generator.submit(request);
+    for await (const _ of twin) break;
+    expect(generator.stats().promptTokens).toBe(39);
+    const late = await generator.generate([request, { ...request, prompt: prompt.slice(3) }]);
+    expect(generator.stats().promptTokens).toBe(39 + 39 + 36);
+    const expected = await naiveGreedy(path, prompt, 50);
+    expect([...(await first.result).tokens]).toEqual(expected);
+    expect([...late[0]!.tokens]).toEqual(expected.slice(0, 12));
+    expect([...late[1]!.tokens]).toEqual(await naiveGreedy(path, prompt.slice(3), 12));
   });
 
   it('serves a thousand tiny requests', async () => {
