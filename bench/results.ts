@@ -1,8 +1,10 @@
 /**
- * Writes docs/results.md, and the table of the README, from the reports in bench/results/, so that no number
+ * Writes docs/results.md, and the tables of the README, from the reports in bench/results/, so that no number
  * in them is typed by hand.
  *
- *     npm run bench -- engine --json bench/results/engine.json && npm run bench:results
+ *     npm run bench -- engine --json bench/results/engine.json
+ *     npm run bench -- lm --json bench/results/lm.json
+ *     npm run bench:results
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -36,7 +38,7 @@ function shortTable({ rows }: Report): string {
   const promised = rows.filter((row) => row.target !== null && !row.id.includes('difference'));
   const lines = promised.map(
     (row) =>
-      `| ${row.what} | ${number(row.value)} ${row.unit} | ${row.better === 'higher' ? '≥' : '≤'} ${number(row.target)} ${row.met === false ? '(missed)' : ''} |`,
+      `| ${row.what} | ${number(row.value)} ${row.value === null ? '' : row.unit} | ${row.better === 'higher' ? '≥' : '≤'} ${number(row.target)} ${row.met === false ? '(missed)' : ''} |`,
   );
   return ['| what | measured | target |', '| --- | --- | --- |', ...lines].join('\n');
 }
@@ -49,12 +51,11 @@ const page = `# Results\n\nGenerated from the last full runs by \`npm run bench:
 writeFileSync(path.join(packageRoot, 'docs', 'results.md'), page);
 
 const readme = path.join(packageRoot, 'README.md');
-const engine = reports.find((report) => report.suite === 'engine');
-if (engine) {
-  const text = readFileSync(readme, 'utf8');
-  const between = /<!-- results -->[\s\S]*<!-- \/results -->/;
-  writeFileSync(
-    readme,
-    text.replace(between, () => `<!-- results -->\n${shortTable(engine)}\n<!-- /results -->`),
-  );
+let text = readFileSync(readme, 'utf8');
+for (const report of reports) {
+  // The first table, that of the engine, has markers without a name.
+  const name = report.suite === 'engine' ? 'results' : `results ${report.suite}`;
+  const between = new RegExp(`<!-- ${name} -->[\\s\\S]*?<!-- /${name} -->`);
+  text = text.replace(between, () => `<!-- ${name} -->\n${shortTable(report)}\n<!-- /${name} -->`);
 }
+writeFileSync(readme, text);

@@ -1,7 +1,7 @@
 /** Our side of a training run: the library's loop, held up between turns, with its log and checkpoints. */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { adamW, configure, cosine, int32, program, warmup } from 'anneal';
+import { adamW, configure, cosine, float32, int32, program, warmup } from 'anneal';
 import type { Feeds } from 'anneal/data';
 import { languageModelLoss, Transformer } from 'anneal/models';
 import { parametersOf } from 'anneal/nn';
@@ -79,8 +79,9 @@ export const open: OpenSide = async (folder) => {
   const started = gate.next();
   const run: Promise<TrainResult> = train({
     parameters: model,
-    inputs: { tokens: int32(row), targets: int32(row) },
-    loss: (batch) => languageModelLoss(model, batch),
+    // Rows of random places are full: their weights are 1 and need not be multiplied.
+    inputs: { tokens: int32(row), targets: int32(row), weights: float32(row) },
+    loss: ({ tokens, targets }) => languageModelLoss(model, { tokens, targets }),
     data: trainingBatches(training, job),
     optimizer: adamW({ ...adam, lr: warmup(rise, cosine(lr, job.steps, finalLr)) }),
     steps: job.steps,
