@@ -14,6 +14,11 @@ export interface MatmulCode {
   addend: boolean;
   /** Vectors of 16 columns in a tile: 3 (with 8 rows) or 4 (with 6). */
   vectors: 3 | 4;
+  /**
+   * Row i of the result (or of the left operand) counts up to column i + shift only: blocks of the result above
+   * that become 0, blocks of the left operand are taken as 0.
+   */
+  triangle?: 'result' | 'left' | undefined;
 }
 
 /** Rows of a tile: with its columns they fill 24 of the 32 registers with sums. */
@@ -47,6 +52,7 @@ export const matmulParameter = {
   batchC: 14,
   batchAddend: 15,
   chunk: 16,
+  shift: 17,
 } as const;
 type Parameter = keyof typeof matmulParameter;
 
@@ -65,6 +71,8 @@ const local = {
   steps: 10,
   column: 11,
   row: 12,
+  firstStep: 13,
+  endStep: 14,
 } as const;
 const localBytes = 128;
 
@@ -126,7 +134,7 @@ class MatmulCompiler {
     a.mov(rax, this.#local('step'));
     a.add(rax, this.#local('steps'));
     a.store(this.#local('step'), rax);
-    a.cmp(rax, this.#parameter('k'));
+    a.cmp(rax, this.#local('endStep'));
     a.jumpIf('less', chunk);
     a.mov(rsp, this.#local('caller'));
     a.zeroUpper();
@@ -179,13 +187,33 @@ class MatmulCompiler {
       a.add(rcx, { base: rdi, offset: 8 * position });
       a.store(this.#local(name), rcx);
     }
+    this.#limitSteps();
+  }
+
+  /** The steps of the inner dimension at which the block's rows of the left operand are not all zeros. */
+  #limitSteps(): void {
+    const a = this.#a;
+    const isLeft = this.#code.triangle === 'left';
     a.zero(rax);
-    a.store(this.#local('step'), rax);
+    a.mov(rcx, this.#parameter('k'));
+    if (isLeft && this.#code.transA) {
+      a.mov(rdx, this.#local('firstRow'));
+      a.sub(rdx, this.#parameter('shift'));
+      a.cmp(rdx, rax);
+      a.movIf('greater', rax, rdx);
+    } else if (isLeft) {
+      a.mov(rdx, this.#local('endRow'));
+      a.add(rdx, this.#parameter('shift'));
+      a.cmp(rdx, rcx);
+      a.movIf('less', rcx, rdx);
+    }
+    for (const name of ['step', 'firstStep'] as const) a.store(this.#local(name), rax);
+    a.store(this.#local('endStep'), rcx);
   }
 
   #chunkSteps(): void {
     const a = this.#a;
-    a.mov(rax, this.#parameter('k'));
+    a.mov(rax, this.#local('endStep'));
     a.sub(rax, this.#local('step'));
     a.mov(rcx, this.#parameter('chunk'));
     a.cmp(rax, rcx);
@@ -428,6 +456,14 @@ class MatmulCompiler {
     const packed = a.label();
     a.lea(r12, { base: rsp, offset: this.#packedB });
     a.mov(r14, this.#local('steps'));
+    if (this.#code.triangle === 'result') {
+      // Above the diagonal of all rows of the block: no steps, so the sums are 0.
+      a.mov(rax, this.#local('endRow'));
+      a.add(rax, this.#parameter('shift'));
+      a.zero(rcx);
+      a.cmp(rax, this.#local('column'));
+      a.movIf('notGreater', r14, rcx);
+    }
     if (!this.#code.transA) {
       a.mov(rax, this.#local('endRow'));
       a.sub(rax, this.#local('row'));
@@ -547,7 +583,7 @@ class MatmulCompiler {
     a.mov(rax, r13);
     a.mov(r10, rdx);
     a.mov(r11, this.#local('step'));
-    a.test(r11, r11);
+    a.cmp(r11, this.#local('firstStep'));
     a.jumpIf('notEqual', added);
     if (addend) place(rax, r10, 'addend');
     else a.jump(plain);

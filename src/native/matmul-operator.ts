@@ -69,11 +69,15 @@ function isWorthwhile({ batch, m, n, k }: Sizes, transA: boolean): boolean {
 
 const ceilTo = (value: number, unit: number) => Math.ceil(value / unit) * unit;
 
+/** Rows of a block where blocks above a diagonal are left out. */
+const triangleBlock = 64;
 /** Tasks enough for many threads, but not more: each packs its part of the right operand again. */
 const enoughTasks = 32;
 
 /** How the result is cut into blocks: by rows, by columns, and along the inner dimension. Never by threads. */
 function blocksOf({ batch, m, n, k }: Sizes, code: MatmulCode) {
+  // Whole blocks are left out, so they have to be small.
+  const most = code.triangle ? triangleBlock : packedRows;
   const longest = code.transA ? longestPackedChunk : longestChunk;
   const strip = 2 * rowsOf(code);
   const panel = 16 * code.vectors;
@@ -82,9 +86,10 @@ function blocksOf({ batch, m, n, k }: Sizes, code: MatmulCode) {
   let columnBlock = panel;
   if (code.transA) {
     // A left operand that has to be packed is packed for several panels.
-    rowBlocks = Math.max(1, Math.ceil(m / (Math.floor(packedRows / strip) * strip)));
+    rowBlocks = Math.max(1, Math.ceil(m / (Math.floor(most / strip) * strip)));
     columnBlock = (count(rowBlocks, 4 * panel) < enoughTasks ? 2 : 4) * panel;
   } else {
+    if (code.triangle) rowBlocks = Math.max(1, Math.ceil(m / (Math.floor(most / strip) * strip)));
     while (count(rowBlocks, columnBlock) < enoughTasks && m / rowBlocks >= 2 * shortestBlock) rowBlocks *= 2;
   }
   return {
@@ -92,6 +97,13 @@ function blocksOf({ batch, m, n, k }: Sizes, code: MatmulCode) {
     columnBlock,
     chunk: Math.ceil(k / Math.max(1, Math.ceil(k / longest))),
   };
+}
+
+/** How far the last column that counts is from the diagonal, in the first row. */
+function shiftOf({ m, n, k }: Sizes, { triangle, transA }: Pick<MatmulCode, 'triangle' | 'transA'>): number {
+  if (triangle === 'result') return n - m;
+  if (triangle === 'left') return transA ? m - k : k - m;
+  return 0;
 }
 
 function parametersOf(sizes: Sizes, code: MatmulCode, alpha: number, addendRows: boolean) {
@@ -117,6 +129,7 @@ function parametersOf(sizes: Sizes, code: MatmulCode, alpha: number, addendRows:
     batchC: bytes * m * n,
     batchAddend: addendRows ? bytes * m * n : 0,
     chunk,
+    shift: shiftOf(sizes, code),
   };
   const parameters = new BigInt64Array(new ArrayBuffer(256));
   for (const [name, index] of Object.entries(matmulParameter)) {
@@ -141,8 +154,11 @@ export function matmulOperator(request: KernelRequest, always = false): MatmulOp
   if (addend && !isFull && !(same(addend.shape, [sizes.n]) || same(addend.shape, [1, sizes.n])))
     return undefined;
   const alpha = attributes.alpha ?? 1;
+  const transA = attributes.transA === 1;
+  const wanted = ([undefined, 'result', 'left'] as const)[attributes.triangle ?? 0];
   const code: MatmulCode = {
-    transA: attributes.transA === 1,
+    transA,
+    triangle: shiftOf(sizes, { triangle: wanted, transA }) >= 0 ? wanted : undefined,
     transB: attributes.transB === 1,
     scaled: alpha !== 1,
     addend: addend !== undefined,

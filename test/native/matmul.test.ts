@@ -27,6 +27,7 @@ interface Product {
   alpha?: number;
   addend?: 'matrix' | 'row';
   batch?: number;
+  triangle?: 'result' | 'left';
 }
 
 function requestOf(p: Product): KernelRequest {
@@ -37,7 +38,12 @@ function requestOf(p: Product): KernelRequest {
   if (addend) inputs.push(addend === 'row' ? { dtype: 'float32', shape: [n] } : type(m, n));
   return {
     kind: addend ? 'gemm' : 'matmul',
-    attributes: { transA: Number(transA), transB: Number(transB), alpha },
+    attributes: {
+      transA: Number(transA),
+      transB: Number(transB),
+      alpha,
+      triangle: p.triangle === 'result' ? 1 : p.triangle === 'left' ? 2 : 0,
+    },
     inputs,
     outputs: [type(m, n)],
   };
@@ -140,6 +146,39 @@ describe.runIf(hasAvx512)('emitted products', () => {
         const data = dataOf(p);
         expect(largestError(runTasks(p, data, forwards), exact(p, data), p.k)).toBeLessThan(3e-6);
       }
+    }
+  });
+
+  it.each([
+    [40, 40],
+    [130, 130],
+    [200, 231],
+    [250, 520],
+  ])('below a diagonal, %i queries and %i keys', (queries, keys) => {
+    const shift = keys - queries;
+    const batch = 2;
+    const d = 64;
+    const scores: Product = { m: queries, n: keys, k: d, transB: true, batch, triangle: 'result' };
+    const data = dataOf(scores);
+    const [y, expected] = [runTasks(scores, data, forwards), exact(scores, data)];
+    let skipped = 0;
+    for (let i = 0; i < y.length; i++) {
+      const [row, column] = [Math.floor(i / keys) % queries, i % keys];
+      const error = Math.abs(y[i]! - expected[i]!);
+      // Above the diagonal a block may be zeros instead.
+      if (column > row + shift && y[i] === 0) skipped++;
+      else expect(error).toBeLessThan(3e-5);
+    }
+    if (queries >= 130) expect(skipped).toBeGreaterThan(batch * queries * 16);
+    for (const transA of flags) {
+      const p: Product = transA
+        ? { m: keys, n: d, k: queries, transA, batch, triangle: 'left' }
+        : { m: queries, n: d, k: keys, batch, triangle: 'left' };
+      const [a, b] = dataOf(p) as [Float32Array, Float32Array];
+      for (let i = 0; i < a.length; i++) {
+        if (i % keys > (Math.floor(i / keys) % queries) + shift) a[i] = 0;
+      }
+      expect(largestError(runTasks(p, [a, b], forwards), exact(p, [a, b]), p.k)).toBeLessThan(3e-6);
     }
   });
 

@@ -4,7 +4,7 @@ import { broadcastShapes, formatShape, sameShape, sizeOf } from '../shape.js';
 import type { Tensor, TensorType } from '../tensor.js';
 import { add, mul, sub } from './elementwise.js';
 import { causalMask } from './masks.js';
-import { matmul } from './matmul.js';
+import { triangularProduct } from './matmul.js';
 import { sum, unbroadcast } from './reduce.js';
 import { perElement, sameType, softmax, softmaxGradOp } from './softmax.js';
 import { broadcastTo, expandDims, reshape } from './view.js';
@@ -106,10 +106,16 @@ const attentionOp = defineOp<AttentionAttributes>({
     const heads = q!.shape[1]!;
     const kvHeads = k!.shape[1]!;
     const [b, , t, s] = [...q!.shape.slice(0, 3), k!.shape[2]!] as [number, number, number, number];
-    let scores = matmul(grouped(q!, kvHeads), shared(k!, heads), { transposeB: true, scale });
+    const isCausal = causal && t > 1;
+    let scores = triangularProduct(
+      grouped(q!, kvHeads),
+      shared(k!, heads),
+      isCausal && !mask ? 'result' : undefined,
+      { transposeB: true, scale },
+    );
     if (mask) scores = add(scores, heads === kvHeads ? mask : groupedMask(mask, [b, heads, t, s], kvHeads));
-    const p = causal && t > 1 ? causalSoftmaxOp.apply([scores], {})[0]! : softmax(scores, -1);
-    const y = matmul(p, shared(v!, heads));
+    const p = isCausal ? causalSoftmaxOp.apply([scores], {})[0]! : softmax(scores, -1);
+    const y = triangularProduct(p, shared(v!, heads), isCausal ? 'left' : undefined);
     return [reshape(y, [b, heads, t, v!.shape[3]!]), reshape(p, [b, heads, t, s])];
   },
   vjp({ inputs: [q, k, v, mask], outputs: [y, p], attributes: { causal, scale }, needs }, [g, gp]) {
@@ -120,7 +126,9 @@ const attentionOp = defineOp<AttentionAttributes>({
     let toP: Tensor | undefined;
     let delta: Tensor | undefined;
     if (g) {
-      toP = matmul(grouped(g, kvHeads), shared(v!, heads), { transposeB: true });
+      toP = triangularProduct(grouped(g, kvHeads), shared(v!, heads), causal ? 'result' : undefined, {
+        transposeB: true,
+      });
       // Σ_s P·dP = Σ_d g·y: a sum over the head size instead of over the keys.
       delta = grouped(sum(mul(g, y!), -1, true), kvHeads);
     }
@@ -131,14 +139,17 @@ const attentionOp = defineOp<AttentionAttributes>({
       delta = delta ? add(delta, extraDelta) : extraDelta;
     }
     const toScores = scoresGradOp.apply([probabilities, toP!, delta!], { causal })[0]!;
+    const left = causal ? 'left' : undefined;
     const sumGroups = (t: Tensor, like: Tensor) => reshape(heads === kvHeads ? t : sum(t, 2), like.shape);
     return [
-      needs(0) ? reshape(matmul(toScores, shared(k!, heads), { scale }), q!.shape) : undefined,
+      needs(0)
+        ? reshape(triangularProduct(toScores, shared(k!, heads), left, { scale }), q!.shape)
+        : undefined,
       needs(1)
-        ? sumGroups(matmul(toScores, grouped(q!, kvHeads), { transposeA: true, scale }), k!)
+        ? sumGroups(triangularProduct(toScores, grouped(q!, kvHeads), left, { transposeA: true, scale }), k!)
         : undefined,
       g && needs(2)
-        ? sumGroups(matmul(probabilities, grouped(g, kvHeads), { transposeA: true }), v!)
+        ? sumGroups(triangularProduct(probabilities, grouped(g, kvHeads), left, { transposeA: true }), v!)
         : undefined,
       mask && needs(3) ? unbroadcast(reshape(toScores, p!.shape), mask.shape) : undefined,
     ];

@@ -6,10 +6,21 @@ import { add, broadcastIndex } from './elementwise.js';
 import { unbroadcast } from './reduce.js';
 import { expandDims, reshape, squeeze } from './view.js';
 
-export type MatmulAttributes = { transA: boolean; transB: boolean; alpha: number };
+/**
+ * `triangle` is leave to save work: 'result' says that nobody minds what stands above the diagonal of the last two
+ * axes of the result (shifted to end in the last corner), as long as it is finite where the operands are; 'left' that the left
+ * operand (before its transpose) is zero there.
+ */
+export type MatmulAttributes = {
+  transA: boolean;
+  transB: boolean;
+  alpha: number;
+  triangle?: 'result' | 'left' | undefined;
+};
 
 /** The attributes as a backend's own operator wants them. */
-const numbersOf = ({ transA, transB, alpha }: MatmulAttributes) => ({
+const numbersOf = ({ transA, transB, alpha, triangle }: MatmulAttributes) => ({
+  triangle: triangle === 'result' ? 1 : triangle === 'left' ? 2 : 0,
   transA: Number(transA),
   transB: Number(transB),
   alpha,
@@ -193,6 +204,14 @@ export interface MatmulOptions {
   transposeB?: boolean;
   scale?: number;
 }
+
+/** The same with `triangle` (see MatmulAttributes), for ops that know their operands. */
+export const triangularProduct = (
+  a: Tensor,
+  b: Tensor,
+  triangle: MatmulAttributes['triangle'],
+  { transposeA = false, transposeB = false, scale = 1 }: MatmulOptions = {},
+): Tensor => product(a, b, { transA: transposeA, transB: transposeB, alpha: scale, triangle });
 
 /**
  * Matrix product over the last two axes; leading axes broadcast. A vector stands for a row on the
