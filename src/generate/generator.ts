@@ -3,10 +3,11 @@ import type { Tokenizer } from '../data/tokenizer.js';
 import { Decoder } from './decoder.js';
 import type { Generation } from './generation.js';
 import type { GenerativeModel } from './model.js';
+import { PromptReader } from './prompt-reader.js';
 import type { Completion, GenerationRequest } from './request.js';
 import { Sampler } from './sampler.js';
 import { Sequence, type SequenceLimits } from './sequence.js';
-import { paddedLength, pieceLength, roundDown, roundUp } from './shapes.js';
+import { roundDown, roundUp } from './shapes.js';
 
 /** Options of a generator. */
 export interface GeneratorOptions {
@@ -75,9 +76,9 @@ function checkOptions({ slots, capacity, chunk = 256 }: GeneratorOptions): void 
  */
 export class Generator {
   readonly #limits: SequenceLimits;
-  readonly #chunk: number;
   readonly #isInvariant: boolean;
   readonly #decoder: Decoder;
+  readonly #reader: PromptReader;
   readonly #sampler: Sampler;
   readonly #rows: (Sequence | undefined)[];
   #waiting: Sequence[] = [];
@@ -93,11 +94,12 @@ export class Generator {
     const { vocabulary, context: trained } = model.config;
     const context = Math.min(options.capacity ?? trained, trained);
     this.#limits = { vocabulary, context, tokenizer: options.tokenizer };
-    this.#chunk = Math.min(options.chunk ?? 256, roundDown(context));
     this.#isInvariant = options.batchInvariant ?? false;
     // Then also a single row is computed with another one.
     const rows = this.#isInvariant ? Math.max(2, options.slots) : options.slots;
     this.#decoder = new Decoder(model, rows, context);
+    const chunk = Math.min(options.chunk ?? 256, roundDown(context));
+    this.#reader = new PromptReader(this.#decoder, chunk, !this.#isInvariant);
     this.#sampler = new Sampler(vocabulary);
     this.#rows = Array.from({ length: options.slots }, () => undefined);
   }
@@ -195,7 +197,8 @@ export class Generator {
       this.#freeRows();
       try {
         this.#admit();
-        await this.#readPrompts();
+        const tokens = await this.#reader.read(this.#active());
+        this.#counts.promptTokens += tokens;
         await this.#decode();
       } catch (error) {
         // The run failed, not a sequence: none of those in it can go on.
@@ -234,72 +237,6 @@ export class Generator {
       tokens,
       this.#rows.map((one) => one?.cached ?? 0),
     );
-  }
-
-  /** Reads at most one chunk of prompts. */
-  async #readPrompts(): Promise<void> {
-    const all = this.#active().filter((one) => one.unread > 0);
-    const unread = this.#fork(all);
-    const first = unread[0];
-    if (!first) return;
-    // Short prompts of about one length go together, as many as a chunk holds.
-    const padded = paddedLength(first.unread, this.#chunk);
-    const isAlike = (one: Sequence) =>
-      one.cached === 0 && one.unread <= padded && paddedLength(one.unread, this.#chunk) === padded;
-    const alike = unread.filter(isAlike);
-    const isAlone = this.#isInvariant || !isAlike(first);
-    const count = isAlone ? 1 : roundDown(Math.max(1, Math.min(alike.length, this.#chunk / padded)));
-    if (count === 1) await this.#readPiece(first);
-    else await this.#readGroup(alike.slice(0, count), padded);
-    // At once: the rows that have it now are about to go on.
-    this.#fork(all);
-  }
-
-  async #readGroup(group: readonly Sequence[], padded: number): Promise<void> {
-    await this.#decoder.readGroup(
-      group.map((one) => ({ row: one.row, tokens: one.promptTokens(0, one.unread) })),
-      padded,
-    );
-    for (const one of group) this.#noteRead(one, one.unread);
-  }
-
-  /** Copies prompts that another row has read already; of equal ones among the rest, only the first is left. */
-  #fork(unread: readonly Sequence[]): Sequence[] {
-    if (unread.length === 0) return [];
-    const sources = new Map<string, Sequence>();
-    for (const one of this.#active()) {
-      const isUsable = this.#decoder.isStateful ? one.cached === one.promptLength - 1 : one.unread === 0;
-      if (isUsable) sources.set(one.promptKey, one);
-    }
-    const first = new Map<string, Sequence>();
-    for (const one of unread) {
-      if (one.unread === 0) continue;
-      const source = sources.get(one.promptKey);
-      if (source) {
-        one.cached = one.promptLength - 1;
-        this.#decoder.copyRow(source.row, one.row, one.cached);
-      } else if (!first.has(one.promptKey) || one.cached > 0) first.set(one.promptKey, one);
-    }
-    return [...first.values()];
-  }
-
-  async #readPiece(sequence: Sequence): Promise<void> {
-    const { capacity, isStateful } = this.#decoder;
-    let length = pieceLength(sequence.unread, this.#chunk);
-    let start = sequence.cached;
-    if (start + length > capacity) {
-      // A padded piece must end within the row: near its end, some tokens are read a second time, or just those left.
-      if (isStateful) length = Math.min(length, sequence.unread);
-      else start = capacity - length;
-    }
-    const end = Math.min(start + length, sequence.promptLength - 1);
-    await this.#decoder.readPiece(sequence.row, sequence.promptTokens(start, end), length, start);
-    this.#noteRead(sequence, end - sequence.cached);
-  }
-
-  #noteRead(sequence: Sequence, tokens: number): void {
-    sequence.cached += tokens;
-    this.#counts.promptTokens += tokens;
   }
 
   /** One token for every sequence whose prompt has been read. */

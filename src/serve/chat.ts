@@ -1,9 +1,9 @@
 import { encodeChat } from '../data/chat.js';
-import type { GeneratedToken } from '../generate/index.js';
+import type { GeneratedToken, Generation } from '../generate/index.js';
 import { ApiError } from './errors.js';
 import { checkPrompt, checkTextLength, finishReasonOf, type Job, requestsOf, usageOf } from './request.js';
 import type { ChatBody } from './schemas.js';
-import { eventStream, merge } from './stream.js';
+import { collect, eventStream, merge } from './stream.js';
 import { TokenTexts } from './token-texts.js';
 
 /** @throws ApiError 400 for what this server cannot do, rather than ignoring it */
@@ -37,6 +37,16 @@ function encode(body: ChatBody, { engine }: Job): Int32Array {
   return encodeChat(tokenizer, chatTemplate, messages, { addGenerationPrompt: true, eosToken });
 }
 
+/** What the parts of an answer have in common. */
+interface Answer {
+  head: object;
+  generations: readonly Generation[];
+  promptTokens: number;
+  job: Job;
+  /** Logprobs of tokens in OpenAI's form; null if they are not wanted. */
+  logprobsOf: (tokens: readonly GeneratedToken[]) => object | null;
+}
+
 /** `POST /v1/chat/completions` */
 export async function answerChat(
   body: ChatBody,
@@ -51,71 +61,67 @@ export async function answerChat(
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? engine.generator.context,
     topLogprobs: body.top_logprobs ?? 0,
   });
-  const generations = engine.submit(requests);
-  const head = {
-    id: `chatcmpl-${crypto.randomUUID()}`,
-    created: Math.floor(Date.now() / 1000),
-    model: engine.served.name,
-    system_fingerprint: null,
-  };
   const texts = new TokenTexts(engine.served.tokenizer);
   const content = (token: GeneratedToken) => ({
     ...texts.describe(token.token, token.logprob),
     top_logprobs: (token.top ?? []).map((one) => texts.describe(one.token, one.logprob)),
   });
-  const logprobsOf = (tokens: readonly GeneratedToken[]) =>
-    body.logprobs ? { content: tokens.map(content), refusal: null } : null;
+  const answer: Answer = {
+    head: {
+      id: `chatcmpl-${crypto.randomUUID()}`,
+      created: Math.floor(Date.now() / 1000),
+      model: engine.served.name,
+      system_fingerprint: null,
+    },
+    generations: engine.submit(requests),
+    promptTokens: prompt.length,
+    job,
+    logprobsOf: (tokens) => (body.logprobs ? { content: tokens.map(content), refusal: null } : null),
+  };
+  if (!body.stream) return whole(answer);
+  const leave = () => {
+    for (const one of answer.generations) one.cancel();
+  };
+  return eventStream(chunks(answer, body.stream_options?.include_usage ?? false), leave, onError);
+}
 
-  async function* chunks() {
-    const includeUsage = body.stream_options?.include_usage ?? false;
-    const chunk = (choices: object[], usage: object | null = null) => ({
-      ...head,
-      object: 'chat.completion.chunk',
-      choices,
-      ...(includeUsage && { usage }),
-    });
-    const choice = (index: number, delta: object, logprobs: object | null, finish_reason: string | null) =>
-      chunk([{ index, delta, logprobs, finish_reason }]);
-    for (const index of generations.keys())
-      yield choice(index, { role: 'assistant', content: '' }, null, null);
-    let count = 0;
-    for await (const event of merge(generations)) {
-      if ('token' in event) {
-        count++;
-        const { text } = event.token;
-        if (text !== '' || body.logprobs) {
-          yield choice(event.index, { content: text }, logprobsOf([event.token]), null);
-        }
-      } else if (event.finishReason === 'cancelled') throw job.interruption();
-      else yield choice(event.index, {}, null, finishReasonOf(event.finishReason));
-    }
-    if (includeUsage) yield chunk([], usageOf(prompt.length, count));
-  }
-  if (body.stream) {
-    const leave = () => {
-      for (const one of generations) one.cancel();
-    };
-    return eventStream(chunks(), leave, onError);
-  }
-
-  const tokens: GeneratedToken[][] = generations.map(() => []);
+async function* chunks({ head, generations, promptTokens, job, logprobsOf }: Answer, includeUsage: boolean) {
+  const chunk = (choices: object[], usage: object | null = null) => ({
+    ...head,
+    object: 'chat.completion.chunk',
+    choices,
+    ...(includeUsage && { usage }),
+  });
+  const choice = (index: number, delta: object, logprobs: object | null, finish_reason: string | null) =>
+    chunk([{ index, delta, logprobs, finish_reason }]);
+  for (const index of generations.keys()) yield choice(index, { role: 'assistant', content: '' }, null, null);
+  let count = 0;
   for await (const event of merge(generations)) {
-    if ('token' in event) tokens[event.index]!.push(event.token);
-    else if (event.finishReason === 'cancelled') throw job.interruption();
+    if ('token' in event) {
+      count++;
+      const { text } = event.token;
+      const logprobs = logprobsOf([event.token]);
+      if (text !== '' || logprobs) yield choice(event.index, { content: text }, logprobs, null);
+    } else if (event.finishReason === 'cancelled') throw job.interruption();
+    else yield choice(event.index, {}, null, finishReasonOf(event.finishReason));
   }
-  const results = await Promise.all(generations.map((one) => one.result));
+  if (includeUsage) yield chunk([], usageOf(promptTokens, count));
+}
+
+async function whole({ head, generations, promptTokens, job, logprobsOf }: Answer): Promise<Response> {
+  const collected = await collect(generations, job);
   return Response.json({
     ...head,
     object: 'chat.completion',
-    choices: results.map(({ text, finishReason }, index) => ({
+    choices: collected.map(({ text, finishReason, tokens }, index) => ({
       index,
       message: { role: 'assistant', content: text, refusal: null },
-      logprobs: logprobsOf(tokens[index]!),
+      logprobs: logprobsOf(tokens),
       finish_reason: finishReasonOf(finishReason),
     })),
     usage: usageOf(
-      prompt.length,
-      results.reduce((n, one) => n + one.tokens.length, 0),
+      promptTokens,
+      collected.reduce((n, one) => n + one.tokens.length, 0),
     ),
   });
 }

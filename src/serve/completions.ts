@@ -1,8 +1,8 @@
-import { type GeneratedToken, type Generation, score, scoreTop } from '../generate/index.js';
+import { type Generation, score, scoreTop } from '../generate/index.js';
 import { ApiError } from './errors.js';
 import { checkPrompt, checkTextLength, finishReasonOf, type Job, requestsOf, usageOf } from './request.js';
 import type { CompletionBody } from './schemas.js';
-import { eventStream, merge } from './stream.js';
+import { collect, eventStream, merge } from './stream.js';
 import { TokenTexts } from './token-texts.js';
 
 /** A prompt as tokens, and as the text that `echo` repeats. */
@@ -128,6 +128,18 @@ const join = (a: Columns, b: Columns): Columns => ({
   text_offset: [...a.text_offset, ...b.text_offset],
 });
 
+/** What the parts of an answer have in common; choice i continues prompt ⌊i/n⌋. */
+interface Answer {
+  body: CompletionBody;
+  job: Job;
+  head: object;
+  prompts: readonly Prompt[];
+  generations: readonly Generation[];
+  /** Logprobs of each prompt's tokens, if they are to be echoed. */
+  echoed: readonly Columns[] | undefined;
+  texts: TokenTexts;
+}
+
 /** `POST /v1/completions` */
 export async function answerCompletion(
   body: CompletionBody,
@@ -136,25 +148,18 @@ export async function answerCompletion(
 ): Promise<Response> {
   refuseUnsupported(body);
   const { engine } = job;
-  const n = body.n ?? 1;
-  const top = body.logprobs ?? 0;
-  const hasLogprobs = typeof body.logprobs === 'number';
   const prompts = promptsOf(body, job);
   const texts = new TokenTexts(engine.served.tokenizer);
-  const promptTokens = prompts.reduce((sum, one) => sum + one.tokens.length, 0);
   const maxTokens = body.max_tokens ?? 16;
-  const requests = requestsOf(
-    body,
-    job,
-    prompts.map((one) => one.tokens),
-    { maxTokens, topLogprobs: top },
-  );
+  const tokens = prompts.map((one) => one.tokens);
+  const requests = requestsOf(body, job, tokens, { maxTokens, topLogprobs: body.logprobs ?? 0 });
   const generations = maxTokens > 0 ? engine.submit(requests) : [];
   const leave = () => {
     for (const one of generations) one.cancel();
   };
   try {
-    const echoed = body.echo && hasLogprobs ? await promptColumns(prompts, top, texts, job) : undefined;
+    const isEchoScored = body.echo && typeof body.logprobs === 'number';
+    const echoed = isEchoScored ? await promptColumns(prompts, body.logprobs ?? 0, texts, job) : undefined;
     const head = {
       id: `cmpl-${crypto.randomUUID()}`,
       object: 'text_completion',
@@ -162,105 +167,71 @@ export async function answerCompletion(
       model: engine.served.name,
       system_fingerprint: null,
     };
-    const promptOf = (index: number) => prompts[Math.floor(index / n)]!;
-    const columnsOf = (index: number) =>
-      new LogprobColumns(texts, top, body.echo ? promptOf(index).text.length : 0);
-
-    if (body.stream) {
-      const usage = body.stream_options?.include_usage ?? false;
-      const start = (index: number) =>
-        body.echo
-          ? { text: promptOf(index).text, logprobs: echoed?.[Math.floor(index / n)] ?? null }
-          : undefined;
-      const columns = hasLogprobs ? generations.map((_, index) => columnsOf(index)) : undefined;
-      return eventStream(
-        chunks({ head, generations, start, columns, usage, promptTokens, job }),
-        leave,
-        onError,
-      );
-    }
-    const choices = await collect(generations, hasLogprobs, columnsOf, job);
-    const count = Math.max(generations.length, prompts.length * n);
-    return Response.json({
-      ...head,
-      choices: Array.from({ length: count }, (_, index) => {
-        const { text = '', logprobs = null, finishReason = 'length' } = choices[index] ?? {};
-        const before = echoed?.[Math.floor(index / n)];
-        return {
-          index,
-          text: body.echo ? promptOf(index).text + text : text,
-          logprobs: before ? (logprobs ? join(before, logprobs) : before) : logprobs,
-          finish_reason: finishReason,
-        };
-      }),
-      usage: usageOf(
-        promptTokens,
-        choices.reduce((sum, one) => sum + one.count, 0),
-      ),
-    });
+    const answer = { body, job, head, prompts, generations, echoed, texts };
+    return body.stream ? eventStream(chunks(answer), leave, onError) : await whole(answer);
   } catch (error) {
     leave();
     throw error;
   }
 }
 
-/** Everything that the generations produced. */
-async function collect(
-  generations: readonly Generation[],
-  hasLogprobs: boolean,
-  columnsOf: (index: number) => LogprobColumns,
-  job: Job,
-) {
-  const tokens: GeneratedToken[][] = generations.map(() => []);
-  for await (const event of merge(generations)) {
-    if ('token' in event) tokens[event.index]!.push(event.token);
-    else if (event.finishReason === 'cancelled') throw job.interruption();
-  }
-  return Promise.all(
-    generations.map(async (generation, index) => {
-      const { text, finishReason } = await generation.result;
-      const writer = columnsOf(index);
-      const logprobs = writer.empty();
-      for (const one of tokens[index]!) writer.add(logprobs, one.token, one.logprob, one.top, one.text);
-      return {
-        text,
-        logprobs: hasLogprobs ? logprobs : null,
-        finishReason: finishReasonOf(finishReason),
-        count: tokens[index]!.length,
-      };
-    }),
-  );
+const promptTokensOf = ({ prompts }: Answer): number =>
+  prompts.reduce((sum, one) => sum + one.tokens.length, 0);
+
+/** Index of the prompt that a choice continues. */
+const promptIndex = ({ body }: Answer, choice: number): number => Math.floor(choice / (body.n ?? 1));
+
+/** Writes logprobs of a choice's own tokens; undefined if they are not wanted. */
+function columnsOf(answer: Answer, choice: number): LogprobColumns | undefined {
+  const { body, prompts, texts } = answer;
+  if (typeof body.logprobs !== 'number') return undefined;
+  const start = body.echo ? prompts[promptIndex(answer, choice)]!.text.length : 0;
+  return new LogprobColumns(texts, body.logprobs, start);
 }
 
-interface ChunkOptions {
-  head: object;
-  generations: readonly Generation[];
-  /** The echoed prompt of a choice. */
-  start: (index: number) => { text: string; logprobs: Columns | null } | undefined;
-  columns: readonly LogprobColumns[] | undefined;
-  usage: boolean;
-  promptTokens: number;
-  job: Job;
+async function whole(answer: Answer): Promise<Response> {
+  const { body, job, head, prompts, generations, echoed } = answer;
+  const collected = await collect(generations, job);
+  // Without generations (max_tokens 0) there still is a choice for each prompt.
+  const count = prompts.length * (body.n ?? 1);
+  const choices = Array.from({ length: count }, (_, index) => {
+    const { text = '', tokens = [], finishReason = 'length' } = collected[index] ?? {};
+    const writer = columnsOf(answer, index);
+    const own = writer?.empty() ?? null;
+    if (own) for (const one of tokens) writer!.add(own, one.token, one.logprob, one.top, one.text);
+    const before = echoed?.[promptIndex(answer, index)];
+    return {
+      index,
+      text: body.echo ? prompts[promptIndex(answer, index)]!.text + text : text,
+      logprobs: before && own ? join(before, own) : own,
+      finish_reason: finishReasonOf(finishReason),
+    };
+  });
+  const generated = collected.reduce((sum, one) => sum + one.tokens.length, 0);
+  return Response.json({ ...head, choices, usage: usageOf(promptTokensOf(answer), generated) });
 }
 
-async function* chunks({ head, generations, start, columns, usage, promptTokens, job }: ChunkOptions) {
-  const chunk = (choices: object[], total: object | null = null) => ({
+async function* chunks(answer: Answer) {
+  const { body, job, head, prompts, generations, echoed } = answer;
+  const includeUsage = body.stream_options?.include_usage ?? false;
+  const chunk = (choices: object[], usage: object | null = null) => ({
     ...head,
     choices,
-    ...(usage && { usage: total }),
+    ...(includeUsage && { usage }),
   });
   const choice = (index: number, text: string, logprobs: Columns | null, finish_reason: string | null) =>
     chunk([{ index, text, logprobs, finish_reason }]);
-  for (const index of generations.keys()) {
-    const first = start(index);
-    if (first) yield choice(index, first.text, first.logprobs, null);
+  for (const index of body.echo ? generations.keys() : []) {
+    const prompt = promptIndex(answer, index);
+    yield choice(index, prompts[prompt]!.text, echoed?.[prompt] ?? null, null);
   }
+  const writers = generations.map((_, index) => columnsOf(answer, index));
   let count = 0;
   for await (const event of merge(generations)) {
     if ('token' in event) {
       count++;
       const { token, logprob, text, top } = event.token;
-      const writer = columns?.[event.index];
+      const writer = writers[event.index];
       if (text === '' && !writer) continue;
       const logprobs = writer?.empty() ?? null;
       if (logprobs) writer!.add(logprobs, token, logprob, top, text);
@@ -268,5 +239,5 @@ async function* chunks({ head, generations, start, columns, usage, promptTokens,
     } else if (event.finishReason === 'cancelled') throw job.interruption();
     else yield choice(event.index, '', null, finishReasonOf(event.finishReason));
   }
-  if (usage) yield chunk([], usageOf(promptTokens, count));
+  if (includeUsage) yield chunk([], usageOf(promptTokensOf(answer), count));
 }

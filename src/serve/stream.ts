@@ -1,5 +1,6 @@
 import type { FinishReason, GeneratedToken, Generation } from '../generate/index.js';
 import { type ApiError, toApiError } from './errors.js';
+import type { Job } from './request.js';
 
 /** Something that one of several generations did. */
 export type StreamEvent =
@@ -21,6 +22,20 @@ export async function* merge(generations: readonly Generation[]): AsyncGenerator
       yield { index, token: result.value };
     }
   }
+}
+
+/**
+ * All that the generations produced, once they have ended.
+ * @throws ApiError if one was cancelled
+ */
+export async function collect(generations: readonly Generation[], job: Job) {
+  const tokens: GeneratedToken[][] = generations.map(() => []);
+  for await (const event of merge(generations)) {
+    if ('token' in event) tokens[event.index]!.push(event.token);
+    else if (event.finishReason === 'cancelled') throw job.interruption();
+  }
+  const results = await Promise.all(generations.map((one) => one.result));
+  return results.map(({ text, finishReason }, i) => ({ text, finishReason, tokens: tokens[i]! }));
 }
 
 const headers = {
