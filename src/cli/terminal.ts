@@ -63,7 +63,7 @@ export function processTerminal(): Terminal {
       write,
       isTTY: interactive,
       get columns() {
-        return process.stdout.columns ?? 100;
+        return process.stdout.columns || 100;
       },
     },
     print: (line) => write(`${line}\n`),
@@ -73,7 +73,7 @@ export function processTerminal(): Terminal {
     json: (value) => write(`${JSON.stringify(value)}\n`),
     interactive,
     get columns() {
-      return process.stdout.columns ?? 100;
+      return process.stdout.columns || 100;
     },
     get closed() {
       return closed.signal.aborted;

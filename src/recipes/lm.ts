@@ -138,7 +138,7 @@ function splitCorpus(documents: readonly string[], share: number): Corpus {
 }
 
 /** Share of the runtime's best product rate that training steps reach, for the estimate of their time. */
-const usualShare = 0.35;
+const usualShare = 0.5;
 
 async function derive(config: LmConfig, { model, training }: Prepared): Promise<Quantity[]> {
   const { steps, batch } = config;

@@ -109,7 +109,9 @@ describe('anneal run lm', () => {
     await ended(child);
     const { code, out, err } = child.output();
     expect([code, err]).toEqual([130, '']);
-    const step = Number(/Stopped after step (\d+)\./.exec(out)?.[1]);
+    const step = Number(
+      /stopped after step (\d+) of 150; run the same command again to go on/.exec(out)?.[1],
+    );
     expect(step).toBeGreaterThan(0);
     expect(step).toBeLessThan(150);
     expect(readdirSync(at('cut', 'checkpoints'))).toContain(`step-${step}`);

@@ -46,9 +46,8 @@ export async function run(this: Cli, flags: Flags, name: string, ...overrides: s
     terminal.json({ ...rest, derived: numbers, status: 'planned', ...outcome });
     return;
   }
-  if (!outcome) return;
+  // The loop has said that it stopped.
+  if (!outcome || outcome.status === 'stopped') return;
   const summary = Object.entries(outcome.summary).map(([key, value]) => `${key} ${value}`);
-  if (outcome.status === 'stopped') {
-    terminal.print(`Stopped after step ${outcome.step}. The same command goes on from there.`);
-  } else if (summary.length > 0) terminal.print(summary.join(' · '));
+  if (summary.length > 0) terminal.print(summary.join(' · '));
 }
