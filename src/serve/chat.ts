@@ -73,7 +73,7 @@ export async function answerChat(
       model: engine.served.name,
       system_fingerprint: null,
     },
-    generations: engine.submit(requests),
+    generations: engine.submit(requests, job.release),
     promptTokens: prompt.length,
     job,
     logprobsOf: (tokens) => (body.logprobs ? { content: tokens.map(content), refusal: null } : null),

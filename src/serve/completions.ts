@@ -153,7 +153,7 @@ export async function answerCompletion(
   const maxTokens = body.max_tokens ?? 16;
   const tokens = prompts.map((one) => one.tokens);
   const requests = requestsOf(body, job, tokens, { maxTokens, topLogprobs: body.logprobs ?? 0 });
-  const generations = maxTokens > 0 ? engine.submit(requests) : [];
+  const generations = maxTokens > 0 ? engine.submit(requests, job.release) : [];
   const leave = () => {
     for (const one of generations) one.cancel();
   };
@@ -168,6 +168,7 @@ export async function answerCompletion(
       system_fingerprint: null,
     };
     const answer = { body, job, head, prompts, generations, echoed, texts };
+    if (maxTokens === 0) job.release();
     return body.stream ? eventStream(chunks(answer), leave, onError) : await whole(answer);
   } catch (error) {
     leave();

@@ -72,10 +72,10 @@ export class Engine {
   }
 
   /**
-   * Submits all requests or none.
+   * Submits all requests or none; `onEnd` is called when all have ended.
    * @throws ApiError 429 if they do not fit into the queue now, 400 if they never do
    */
-  submit(requests: readonly GenerationRequest[]): Generation[] {
+  submit(requests: readonly GenerationRequest[], onEnd: () => void): Generation[] {
     this.#admit(requests.length);
     const generations: Generation[] = [];
     try {
@@ -84,7 +84,7 @@ export class Engine {
       for (const one of generations) one.cancel();
       throw error;
     }
-    for (const one of generations) void this.#observe(one);
+    void Promise.all(generations.map((one) => this.#observe(one))).then(onEnd);
     return generations;
   }
 

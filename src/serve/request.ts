@@ -13,6 +13,8 @@ export interface Job {
   signal: AbortSignal;
   /** What to say when `signal` has fired and the client is still there. */
   interruption: () => ApiError;
+  /** Stops the clock, when all is done. */
+  release: () => void;
 }
 
 /** @throws ApiError 400 with the code that clients know for it */

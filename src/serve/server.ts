@@ -1,8 +1,9 @@
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
-import { type Context, Hono } from 'hono';
+import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
+import type { z } from 'zod';
 import { AnnealError } from '../core/errors.js';
 import { keyChecker } from './auth.js';
 import { answerChat } from './chat.js';
@@ -97,14 +98,18 @@ class Service {
   }
 
   job(name: string, client: AbortSignal): Job {
-    const timeout = AbortSignal.timeout(this.#timeoutMs);
+    const engine = this.engine(name);
+    // Not AbortSignal.timeout: its timer would keep every request in memory until it fires.
+    const timeout = new AbortController();
+    const timer = setTimeout(() => timeout.abort(), this.#timeoutMs);
     return {
-      engine: this.engine(name),
-      signal: AbortSignal.any([client, timeout]),
+      engine,
+      signal: AbortSignal.any([client, timeout.signal]),
       interruption: () =>
-        timeout.aborted
+        timeout.signal.aborted
           ? new ApiError(504, 'the request took too long and was cancelled', 'timeout')
           : new ApiError(503, 'the server is shutting down', 'shutting_down'),
+      release: () => clearTimeout(timer),
     };
   }
 
@@ -173,15 +178,24 @@ function routes(service: Service, maxBodyBytes: number): Hono {
   );
   // Names may hold slashes.
   app.get('/v1/models/:name{.+}', (c) => c.json(modelObject(service.engine(c.req.param('name')))));
-  const signalOf = (c: Context) => c.req.raw.signal;
-  app.post('/v1/completions', async (c) => {
-    const body = await parseBody(c.req.raw, completionSchema);
-    return answerCompletion(body, service.job(body.model, signalOf(c)), service.onError);
-  });
-  app.post('/v1/chat/completions', async (c) => {
-    const body = await parseBody(c.req.raw, chatSchema);
-    return answerChat(body, service.job(body.model, signalOf(c)), service.onError);
-  });
+  /** A route that generates. */
+  const answers = <T extends { model: string }>(
+    path: string,
+    schema: z.ZodType<T>,
+    answer: (body: T, job: Job, onError: (error: unknown) => void) => Promise<Response>,
+  ) =>
+    app.post(path, async (c) => {
+      const body = await parseBody(c.req.raw, schema);
+      const job = service.job(body.model, c.req.raw.signal);
+      try {
+        return await answer(body, job, service.onError);
+      } catch (error) {
+        job.release();
+        throw error;
+      }
+    });
+  answers('/v1/completions', completionSchema, answerCompletion);
+  answers('/v1/chat/completions', chatSchema, answerChat);
   return app;
 }
 

@@ -154,6 +154,22 @@ describe('load', () => {
     expect((await busy).status).toBe(200);
   });
 
+  it('by prompts that are only scored has its place in the queue, too', async () => {
+    const { post } = await start({ slots: 1, maxQueue: 2 });
+    const score = (n: number) => ({
+      model: name,
+      prompt: Array(n).fill('abc'),
+      echo: true,
+      logprobs: 1,
+      max_tokens: 0,
+    });
+    expect((await post('/v1/completions', score(4))).status).toBe(400);
+    const answers = await Promise.all(Array.from({ length: 6 }, () => post('/v1/completions', score(3))));
+    const statuses = answers.map((one) => one.status);
+    expect(statuses).toContain(200);
+    expect(statuses.every((status) => status === 200 || status === 429)).toBe(true);
+  });
+
   it('of 1,000 connections at once is answered', async () => {
     const { post, metric } = await start({ slots: 16, maxQueue: 500 });
     const answers = await Promise.all(
