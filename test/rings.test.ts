@@ -76,6 +76,7 @@ const rings: Record<string, number> = {
   models: 3,
   train: 3,
   evaluate: 3,
+  verify: 3,
   recipes: 4,
   cli: 4,
   serve: 4,
@@ -83,7 +84,17 @@ const rings: Record<string, number> = {
 const ringOf = (file: string) => rings[folderOf(file)] ?? Number.NaN;
 
 /** Folders that may use other packages; the rest needs none. */
-const outward = new Set(['runtime', 'native', 'data', 'checkpoint', 'train', 'serve', 'cli', 'recipes']);
+const outward = new Set([
+  'runtime',
+  'native',
+  'data',
+  'checkpoint',
+  'train',
+  'verify',
+  'serve',
+  'cli',
+  'recipes',
+]);
 
 const show = (list: readonly Import[]) => list.map(({ from, to }) => `${from} imports ${to}`);
 

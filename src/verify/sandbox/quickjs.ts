@@ -1,0 +1,113 @@
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { javascriptHarness } from './javascript-harness.js';
+import { quickjsWorker } from './quickjs-worker.js';
+import type { Interpreter, Sandbox, SandboxLimits, Unusable } from './sandbox.js';
+
+/**
+ * QuickJS's own stack. A frame of JavaScript takes about 150 bytes of it and several times that of the thread's
+ * stack, which is set to match.
+ */
+const stackBytes = 2 ** 20;
+const threadStackMb = 64;
+
+class QuickJs implements Sandbox {
+  readonly name = 'quickjs';
+  readonly language = 'javascript';
+  readonly slowdown = 10;
+  readonly description: string;
+  readonly #path: string;
+  readonly #wasm: WebAssembly.Module;
+
+  constructor(libraryPath: string, version: string, wasm: WebAssembly.Module) {
+    this.#path = libraryPath;
+    this.#wasm = wasm;
+    this.description = `QuickJS in WebAssembly (quickjs-emscripten ${version}), a worker thread each`;
+  }
+
+  boot(limits: SandboxLimits): Promise<Interpreter> {
+    const { memoryBytes, outputBytes } = limits;
+    const worker = new Worker(quickjsWorker, {
+      eval: true,
+      env: {},
+      argv: [],
+      execArgv: [],
+      stdin: false,
+      stdout: true,
+      stderr: true,
+      trackUnmanagedFds: true,
+      resourceLimits: { maxOldGenerationSizeMb: 128, stackSizeMb: threadStackMb },
+      workerData: {
+        path: this.#path,
+        wasm: this.#wasm,
+        harness: javascriptHarness,
+        memoryBytes,
+        outputBytes,
+        stackBytes,
+      },
+    });
+    // A waiting sandbox does not keep the process alive.
+    worker.unref();
+    return ready(worker);
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+function ready(worker: Worker): Promise<Interpreter> {
+  let onReady: (() => void) | undefined;
+  let onFailure: ((error: Error) => void) | undefined;
+  const isReady = () =>
+    new Promise<void>((resolve, reject) => {
+      onReady = resolve;
+      onFailure = reject;
+    });
+  let killed = false;
+  const end = (message: string) => {
+    onFailure?.(new Error(message));
+    if (killed) return;
+    killed = true;
+    interpreter.onEnd('crash', message);
+  };
+  const interpreter: Interpreter = {
+    send: (line) => worker.postMessage(line),
+    onLine: () => {},
+    onEnd: () => {},
+    reset: () => {
+      const done = isReady();
+      worker.postMessage('reset');
+      return done;
+    },
+    kill: async () => {
+      killed = true;
+      await worker.terminate();
+    },
+  };
+  worker.on('message', (line: string) => (line === 'ready' ? onReady?.() : interpreter.onLine(line)));
+  worker.on('error', (error) => end(`the worker failed: ${error.message}`));
+  worker.on('exit', () => end('the worker ended'));
+  return isReady().then(() => interpreter);
+}
+
+/** QuickJS, if quickjs-emscripten is installed; or why not. */
+export function quickjs(): Promise<Sandbox | Unusable> {
+  const require = createRequire(import.meta.url);
+  try {
+    const libraryPath = require.resolve('quickjs-emscripten');
+    // The compiled module is made once and shared by all workers.
+    const variant = createRequire(libraryPath).resolve('@jitl/quickjs-wasmfile-release-sync/wasm');
+    const wasm = new WebAssembly.Module(readFileSync(variant));
+    const { version } = JSON.parse(
+      readFileSync(path.join(path.dirname(libraryPath), '..', 'package.json'), 'utf8'),
+    ) as { version: string };
+    return Promise.resolve(new QuickJs(libraryPath, version, wasm));
+  } catch (error) {
+    const { message } = error as Error;
+    const reason = `quickjs-emscripten 0.32.0 cannot be loaded (${message.split('\n')[0]}): npm i quickjs-emscripten@0.32.0`;
+    return Promise.resolve({ name: 'quickjs', reason });
+  }
+}
