@@ -35,7 +35,7 @@ export interface InitializeOptions {
  * | weight of a linear layer                         | normal, mean 0, `std` (0.02)       |
  * | … that writes into the residual stream (attention's `o`, the MLP's `down`) | normal, mean 0, `std` / sqrt(2 · layers) |
  * | embeddings of tokens and of learned positions    | normal, mean 0, `std`              |
- * | taps of a short convolution                      | normal, mean 0, 1 / sqrt(width)    |
+ * | taps of a short convolution                      | 1 for the current position, normal, mean 0, 0.02 for those before |
  * | biases                                           | 0                                  |
  * | gains of norms                                   | 1                                  |
  *
@@ -55,10 +55,12 @@ export function initialize(model: Module, { rng, std = 0.02, layers = 1 }: Initi
       throw new AnnealError(`initialize: there is no rule for the parameter ${path}`);
     else if (variable.rank === 1) variable.data.fill(1);
     else {
-      const spread = 'width' in owner ? variable.shape[0]! ** -0.5 : startStd(variable, std);
+      const spread = 'width' in owner ? 0.02 : startStd(variable, std);
       const isResidual = 'residual' in owner && owner.residual === true;
       const deviation = isResidual ? spread / Math.sqrt(2 * layers) : spread;
       variable.data.set(rng.split(path).normal(variable.size, 0, deviation));
+      // The tap of the current position comes last.
+      if ('width' in owner) variable.data.fill(1, variable.size - variable.shape[1]!);
     }
   }
 }

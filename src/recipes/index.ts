@@ -25,6 +25,22 @@ const listings: Readonly<Record<string, Listing>> = {
     summary: 'fine-tune a language model on conversations or question-answer pairs',
     load: async () => (await import('./sft.js')).sft,
   },
+  'claims/flip-flop': {
+    summary: 'PaTH, Table 1: flip-flop language modelling by RoPE, FoX, stick-breaking and PaTH attention',
+    load: async () => (await import('./claims/synthetic.js')).flipFlopClaim,
+  },
+  'claims/cups': {
+    summary: 'where the ball is after n swaps of five cups: one layer of PaTH against RoPE',
+    load: async () => (await import('./claims/synthetic.js')).cupsClaim,
+  },
+  'claims/recall': {
+    summary: 'PaTH, figure 2 (top): recall of the value N occurrences ago, N = 1 to 4',
+    load: async () => (await import('./claims/synthetic.js')).recallClaim,
+  },
+  'claims/a5': {
+    summary: 'PaTH, figure 2 (bottom): the word problem of A5 by depth',
+    load: async () => (await import('./claims/synthetic.js')).a5Claim,
+  },
 };
 
 export { listings as recipes };
