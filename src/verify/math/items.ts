@@ -1,0 +1,180 @@
+import { apply, form, integer, isApply, mapChildren, type Node, some, symbolsOf } from './node.js';
+
+/** Replaces every part that is written as `what`. */
+export function substitute(node: Node, what: Node, by: Node): Node {
+  const wanted = form(what);
+  const walk = (one: Node): Node =>
+    form1(one) === wanted && one.kind === what.kind ? by : mapChildren(one, walk);
+  const form1 = (one: Node) => (one.kind === what.kind ? form(one) : '');
+  return walk(node);
+}
+
+/** What equations assign to: x, f(x), P(A ∩ B), AB : CD, a + b, ∠ABC; not x², nor 2x + 1. */
+export function nameLike(node: Node): boolean {
+  if (node.kind === 'symbol' || node.kind === 'constant') return true;
+  if (node.kind === 'text') return true;
+  if (node.kind === 'group') return node.items.every(nameLike);
+  if (node.kind === 'list') return node.items.every(nameLike);
+  if (node.kind !== 'apply') return false;
+  if (['overline', 'angle', 'triangle', 'widehat', 'abs', 'unit', 'degree'].includes(node.op))
+    return nameLike(node.args[0]!);
+  if (node.op === 'mul') {
+    // f(x), f(2), f(x + 1): a name before anything; AB: names.
+    const [first, second] = node.args as [Node, Node];
+    return (
+      nameLike(first) &&
+      first.kind !== 'constant' &&
+      (nameLike(second) || second.kind === 'number' || isApply(second, 'add') || isApply(second, 'neg'))
+    );
+  }
+  if (node.op === 'div' || node.op === 'ratio' || node.op === 'intersect') return node.args.every(nameLike);
+  if (node.op === 'add')
+    return (
+      symbolsOf(node).size > 1 && node.args.every((one) => nameLike(isApply(one, 'neg') ? one.args[0]! : one))
+    );
+  return (
+    /^(?:sin|cos|tan|max|min|log|ln|gcd|lcm|arg|Re|Im|deg|binomial|det)$/.test(node.op) &&
+    symbolsOf(node).size > 0
+  );
+}
+
+/** An assignment as name and value: the first left side and the last right side of its chain; "x ∈ S" assigns S. */
+export function separate(node: Node): { name: Node; value: Node } | undefined {
+  if (node.kind !== 'relation') return undefined;
+  const { ops, args } = node;
+  if (!ops.every((op) => op === '=' || op === '≈' || (op === '∈' && ops.length === 1))) return undefined;
+  const [first, last] = [args[0]!, args.at(-1)!];
+  // "9 = 189": numbers throughout; `holds` has checked the links.
+  if (nameLike(first) || symbolsOf(first).size === 0)
+    return symbolsOf(first).size === 0 && nameLike(last) && ops.length === 1 && last.kind === 'symbol'
+      ? { name: last, value: first }
+      : { name: first, value: last };
+  if (ops.length > 1 || isConstantValue(last))
+    return ops.length > 1 || symbolsOf(first).size > 1 ? { name: first, value: last } : undefined;
+  return nameLike(last) && last.kind === 'symbol' ? { name: last, value: first } : undefined;
+}
+
+const isConstantValue = (node: Node) =>
+  node.kind !== 'list' && node.kind !== 'text' && symbolsOf(node).size === 0;
+
+export interface Items {
+  kind: 'list' | 'set' | 'tuple' | 'single';
+  items: readonly Node[];
+  /** As written, of tuples and intervals. */
+  brackets?: string;
+}
+
+/** An answer's items, with what they are gathered by. */
+export function itemsOf(node: Node): Items {
+  if (node.kind === 'list') return { kind: 'list', items: node.items.flatMap(spread) };
+  if (node.kind === 'group') {
+    if (node.open === '{') return { kind: 'set', items: node.items };
+    return { kind: 'tuple', items: node.items, brackets: node.open + node.close };
+  }
+  if (node.kind === 'constant' && node.name === 'empty') return { kind: 'set', items: [] };
+  const spreadOut = spread(node);
+  return spreadOut.length > 1 ? { kind: 'list', items: spreadOut } : { kind: 'single', items: spreadOut };
+}
+
+/** "(x, y) = (1, 2)" as x = 1, y = 2; "x = {1, 2}" and "x = 1, 2" as their values; other items as they are. */
+function spread(node: Node): Node[] {
+  if (node.kind !== 'relation' || node.ops.length !== 1 || node.ops[0] !== '=') return [node];
+  const [left, right] = node.args as [Node, Node];
+  if (
+    left.kind === 'group' &&
+    right.kind === 'group' &&
+    left.items.length === right.items.length &&
+    left.open !== '{' &&
+    right.open !== '{'
+  )
+    return left.items.map((name, i) => ({ kind: 'relation', ops: ['='], args: [name, right.items[i]!] }));
+  return [node];
+}
+
+const mostItems = 64;
+
+/** Every ± of a list written out: each for itself, or all of an item with the same sign. */
+export function expand(items: readonly Node[], mode: 'independent' | 'together'): Node[] | undefined {
+  const result: Node[] = [];
+  for (const item of items) {
+    const isSigned = (one: Node) => isApply(one, 'pm') || isApply(one, 'mp');
+    if (!some(item, isSigned)) result.push(item);
+    else if (mode === 'together') result.push(choose(item, 1), choose(item, -1));
+    else {
+      const found = branches(item);
+      if (found.length > mostItems) return undefined;
+      result.push(...found);
+    }
+  }
+  return result.length > 4 * mostItems ? undefined : result;
+}
+
+const signed = (first: Node, second: Node, sign: number): Node => {
+  const part = sign > 0 ? second : apply('neg', second);
+  return first.kind === 'number' && first.value.n === 0n ? part : apply('add', first, part);
+};
+
+function choose(node: Node, sign: 1 | -1): Node {
+  const inner = mapChildren(node, (one) => choose(one, sign));
+  if (!isApply(inner, 'pm') && !isApply(inner, 'mp')) return inner;
+  return signed(inner.args[0]!, inner.args[1]!, inner.op === 'pm' ? sign : -sign);
+}
+
+function branches(node: Node): Node[] {
+  let found: Node[] = [node];
+  for (let round = 0; round < 7; round++) {
+    const next = found.flatMap((one) =>
+      some(one, (part) => isApply(part, 'pm') || isApply(part, 'mp'))
+        ? [firstSign(one, 1), firstSign(one, -1)]
+        : [one],
+    );
+    if (next.length === found.length || next.length > 2 * mostItems) return next;
+    found = next;
+  }
+  return found;
+}
+
+/** The first ± decided, the others as they are. */
+function firstSign(node: Node, sign: 1 | -1): Node {
+  let isDone = false;
+  const walk = (one: Node): Node => {
+    if (isDone) return one;
+    if (isApply(one, 'pm') || isApply(one, 'mp')) {
+      isDone = true;
+      return signed(one.args[0]!, one.args[1]!, one.op === 'pm' ? sign : -sign);
+    }
+    return mapChildren(one, walk);
+  };
+  return walk(node);
+}
+
+/** Intervals, unions, builders, inequalities: what is compared as a subset of the line, not item by item. */
+export function isSetLike(node: Node): boolean {
+  if (node.kind === 'builder') return true;
+  if (node.kind === 'constant') return node.name === 'empty' || node.name === 'R';
+  if (node.kind === 'apply') return node.op === 'union' || node.op === 'without' || node.op === 'intersect';
+  if (node.kind === 'group')
+    return (
+      node.items.length === 2 &&
+      node.open !== '{' &&
+      (node.open + node.close === '[)' ||
+        node.open + node.close === '(]' ||
+        node.items.some((one) => isInfinite(one)))
+    );
+  if (node.kind === 'relation')
+    return (
+      node.ops.every((op) => op !== '=' && op !== '≈' && op !== '≡') &&
+      (node.ops[0] !== '∈' || isSetLike(node.args[1]!) || node.args[1]!.kind === 'group')
+    );
+  return (
+    node.kind === 'list' &&
+    node.items.length <= 16 &&
+    node.items.every((one) => (one.kind === 'relation' && isSetLike(one)) || isApply(one, 'union'))
+  );
+}
+
+const isInfinite = (node: Node): boolean =>
+  (node.kind === 'constant' && node.name === 'infinity') ||
+  (isApply(node, 'neg') && isInfinite(node.args[0]!));
+
+export { integer };

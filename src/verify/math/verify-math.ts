@@ -1,0 +1,162 @@
+import { foldText, sameText, sameTexts } from '../text.js';
+import {
+  type Budget,
+  type Extracted,
+  type Finding,
+  LimitReached,
+  type Limits,
+  type RuleVerifier,
+  ruleVerifier,
+} from '../verdict.js';
+import { type Comparison, compareNodes, isReduced } from './compare.js';
+import { type Candidate, candidates, type ExtractOptions } from './extract.js';
+import { form, type Node, some } from './node.js';
+import { type MathOptions, withDefaults } from './options.js';
+import { parse } from './parse.js';
+import { Unparsable } from './parse-atoms.js';
+import { TooLarge } from './rational.js';
+import type { Context } from './scalar.js';
+import type { Commas } from './tokens.js';
+
+/** One way in which an extracted text can be read. */
+interface Reading {
+  node: Node;
+  commas: Commas;
+}
+
+/** A text that was read. */
+export interface Side {
+  candidate: Candidate;
+  readings: Reading[];
+}
+
+function read(text: string, commas: Commas, budget: Budget): Node | undefined {
+  try {
+    return parse(text, commas, budget);
+  } catch (error) {
+    if (error instanceof Unparsable) return undefined;
+    throw error;
+  }
+}
+
+/** "1,234" may be one number or two, and "0,5" one: every reading that the commas allow. */
+function readingsOf(text: string, budget: Budget): Reading[] {
+  const found: Reading[] = [];
+  const add = (commas: Commas) => {
+    const node = read(text, commas, budget);
+    if (node && !found.some((one) => form(one.node) === form(node))) found.push({ node, commas });
+  };
+  add('thousands');
+  if (/\d,\d{3}(?!\d)/.test(text)) add('list');
+  if (text.length < 60 && /^[^,()[\]{}]*\d,\d+[^,()[\]{}]*$/.test(text)) add('decimal');
+  return found;
+}
+
+const isWords = (node: Node) => some(node, (one) => one.kind === 'text');
+
+/** What a side is expected to be, once the reference is known. */
+type Expectation = 'formula' | 'words' | 'any';
+
+/**
+ * The best candidate of a text: its first formula where one is expected, its first words where the reference is
+ * words. A box decides by itself, whatever it holds.
+ */
+export function readSide(
+  text: string,
+  options: ExtractOptions,
+  budget: Budget,
+  expects: Expectation,
+): Side | undefined {
+  budget.spend(text.length / 100);
+  let first: Side | undefined;
+  for (const candidate of candidates(text, options)) {
+    if (candidate.text.length > 6000) continue;
+    const side = { candidate, readings: readingsOf(candidate.text, budget) };
+    const isFormula = side.readings.length > 0 && !isWords(side.readings[0]!.node);
+    // A long text without a box is a solution, not an answer in words.
+    const isShort = candidate.text.length <= 100;
+    if (isFormula || candidate.rule === 'boxed' || expects === 'words') return side;
+    if (expects === 'any' && isShort) return side;
+    first ??= side;
+  }
+  return first;
+}
+
+const isTextual = ({ readings }: Side) => readings.length === 0 || isWords(readings[0]!.node);
+
+const describe = ({ candidate, readings }: Side): Extracted => ({
+  ...candidate,
+  form: readings[0] ? form(readings[0].node) : foldText(candidate.text),
+});
+
+/** The best of what the readings of both sides say; ambiguous commas are resolved for the answer, never on both sides. */
+function compareSides(reference: Side, answer: Side, context: Context): Comparison {
+  if (isTextual(reference) || isTextual(answer)) {
+    const [wanted, given] = [reference.candidate.text, answer.candidate.text];
+    if (sameText(wanted, given) || sameTexts(wanted, given))
+      return { equality: 'equal', reason: 'same-text' };
+  }
+  let first: Comparison | undefined;
+  for (const wanted of reference.readings)
+    for (const given of answer.readings) {
+      if (wanted.commas !== 'thousands' && given.commas !== 'thousands') continue;
+      const found = compareNodes(wanted.node, given.node, context);
+      if (found.equality === 'equal') return found;
+      first ??= found;
+    }
+  return (
+    first ?? {
+      equality: reference.readings.length === 0 ? 'unknown' : 'different',
+      reason: reference.readings.length === 0 ? 'reference-not-understood' : 'answer-not-understood',
+    }
+  );
+}
+
+/** Options of the verifier of mathematical answers. */
+export type MathVerifierOptions = MathOptions & ExtractOptions & Limits;
+
+/** The finding for one pair, without a clock. */
+export function findMath(
+  answerText: string,
+  referenceText: string,
+  options: MathVerifierOptions,
+  budget: Budget,
+): Finding {
+  const context: Context = { options: withDefaults(options), budget };
+  const reference = readSide(referenceText, options, budget, 'any');
+  if (!reference) return { verdict: 'abstain', reason: 'no-reference' };
+  const sides: { reference: Extracted; answer?: Extracted } = { reference: describe(reference) };
+  const answer = readSide(answerText, options, budget, isTextual(reference) ? 'words' : 'formula');
+  if (!answer) return { verdict: 'incorrect', reason: 'no-answer', ...sides };
+  sides.answer = describe(answer);
+  const { equality, reason } = compareSides(reference, answer, context);
+  if (equality === 'unknown') return { verdict: 'abstain', reason, ...sides };
+  if (
+    equality === 'equal' &&
+    context.options.requireReduced &&
+    !answer.readings.some(({ node }) => isReduced(node))
+  )
+    return { verdict: 'incorrect', reason: 'not-reduced', ...sides };
+  return { verdict: equality === 'equal' ? 'correct' : 'incorrect', reason, ...sides };
+}
+
+/**
+ * Verifies mathematical answers by rules: extracts both answers, parses them and compares them by kind. Abstains
+ * where the reference is not understood, where neither equality nor difference could be shown, and where the
+ * budget ends.
+ */
+export function mathVerifier(options: MathVerifierOptions = {}): RuleVerifier {
+  return ruleVerifier(
+    'math',
+    ({ answer, reference }, budget) => {
+      try {
+        return findMath(answer, reference, options, budget);
+      } catch (error) {
+        if (error instanceof LimitReached) throw error;
+        if (error instanceof TooLarge) return { verdict: 'abstain', reason: 'too-large' };
+        throw error;
+      }
+    },
+    options,
+  );
+}
