@@ -82,6 +82,15 @@ describe('npm run bench', () => {
     expect(out).not.toContain('first');
   });
 
+  it('passes the folder of --data on, and refuses one that does not exist', async () => {
+    const { seen, known } = fakeSuite();
+    expect((await run(['fake', '--data', os.tmpdir()], known)).code).toBe(0);
+    expect(seen[0]?.data).toBe(os.tmpdir());
+    const { code, err } = await run(['fake', '--data', '/nowhere/at/all'], known);
+    expect([code, err]).toEqual([2, "There is no folder '/nowhere/at/all'; --data names one that exists."]);
+    expect(seen).toHaveLength(1);
+  });
+
   it('reports a failing suite with exit code 1', async () => {
     const failing: Suite = { ids: [], run: () => Promise.reject(new Error('the machine is on fire')) };
     const { code, err } = await run(['broken'], {
