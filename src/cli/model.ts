@@ -3,6 +3,7 @@ import '../index.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { Generator } from '../generate/index.js';
 import { type LanguageModelBundle, loadLanguageModel } from '../models/lm/load.js';
+import { toOutputMajor } from '../nn/index.js';
 
 /** A language model that is ready to generate. */
 export interface OpenModel {
@@ -35,6 +36,8 @@ export async function openModel(
 ): Promise<OpenModel> {
   const bundle = await loadModel(path, packed ? { packed } : {});
   const { model, tokenizer, endTokens, chatTemplate, name } = bundle;
+  // Nothing is trained or saved from here on: the layout that decoding reads fastest.
+  toOutputMajor(model);
   const generator = new Generator(model, { ...options, tokenizer });
   return { name, generator, tokenizer, endTokens, chatTemplate };
 }
