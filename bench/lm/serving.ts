@@ -24,7 +24,8 @@ const PROMPT = 64;
 const IDS: readonly RowId[] = ['serve-16', 'serve-vs-transformers', 'serve-p95'];
 const PEER = 'transformers';
 
-interface Figures {
+/** What the turns gave. */
+export interface Figures {
   /** Seconds a token, in all streams together. */
   one: Sample;
   all: Sample;
@@ -70,7 +71,8 @@ async function measure(
   return { one, all, peer: theirs, about: peer?.about ?? PEER, gaps };
 }
 
-function rowsOf({ one, all, peer, about, gaps }: Figures, missing: string): Row[] {
+/** The three rows; `missing` says why there is no peer. */
+export function rowsOf({ one, all, peer, about, gaps }: Figures, missing: string): Row[] {
   const rate = ({ median }: Sample) => figure(1 / median);
   const repeats = all.values.length;
   const setting = `prompts of ${PROMPT} tokens`;

@@ -12,6 +12,7 @@ import { type DuelResult, duel } from '../../bench/lm/duel.js';
 import { open } from '../../bench/lm/ours-training.js';
 import { prompts } from '../../bench/lm/pretrained.js';
 import { CLAIMS, ROW_IDS, speedRow } from '../../bench/lm/rows.js';
+import { rowsOf } from '../../bench/lm/serving.js';
 import { NANOGPT, writeTrainingJob } from '../../bench/lm/training-job.js';
 import { lm } from '../../bench/lm.js';
 
@@ -154,6 +155,32 @@ describe('a duel', () => {
     const options = { metric: 'seconds', peer: 'p', amount: 512, unit: 'tokens/s' };
     expect(speedRow('smollm2-prompt', result, options)).toMatchObject({ value: 1.5, met: true });
     expect(speedRow('smollm2-decode', result, options)).toMatchObject({ value: 1.5, met: false });
+  });
+});
+
+describe('rows of the server', () => {
+  // Seconds a token in all streams together.
+  const figures = {
+    one: summarise([0.06, 0.06]),
+    all: summarise([0.01, 0.01]),
+    about: 'transformers 5',
+    gaps: Array.from({ length: 101 }, (_, i) => i),
+  };
+
+  it('compare throughputs and give the long waits', () => {
+    const [own, peer, p95] = rowsOf({ ...figures, peer: summarise([0.015, 0.015]) }, '');
+    expect(own).toMatchObject({ id: 'serve-16', met: true, repeats: 2 });
+    expect(own!.value).toBeCloseTo(6);
+    expect(own!.note).toBe('100 against 16.7 tokens/s; prompts of 64 tokens, prompts included');
+    expect(peer).toMatchObject({ id: 'serve-vs-transformers', met: false, peer: 'transformers 5' });
+    expect(peer!.value).toBeCloseTo(1.5);
+    expect(p95).toMatchObject({ id: 'serve-p95', value: 95, unit: 'ms', met: null, repeats: 101 });
+  });
+
+  it('do without the peer, and say why', () => {
+    const [own, peer] = rowsOf({ ...figures, peer: undefined }, 'not installed');
+    expect(own!.met).toBe(true);
+    expect(peer).toMatchObject({ value: null, met: null, note: 'not installed' });
   });
 });
 
