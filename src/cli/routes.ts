@@ -1,5 +1,6 @@
 import { buildCommand, buildRouteMap } from '@stricli/core';
 import { numberBetween, text, wholeNumber } from './arguments.js';
+import { verify } from './verify-routes.js';
 
 // Functions are loaded when their command runs: `anneal --help` reads this file and nothing of the library.
 
@@ -328,6 +329,7 @@ export const routes = {
   sample,
   chat,
   eval: evaluate,
+  verify,
   serve,
   export: exportModel,
   info,

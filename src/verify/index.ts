@@ -1,3 +1,5 @@
+export * from './bench/index.js';
+export * from './judge/index.js';
 export { type Candidate, candidates, type ExtractOptions } from './math/extract.js';
 export type { MathOptions, Tolerance } from './math/options.js';
 export { type MathVerifierOptions, mathVerifier } from './math/verify-math.js';

@@ -47,7 +47,10 @@ export interface VerifyItem {
 /** Anything that judges answers: rules at once, judges and sandboxes in their own time. */
 export interface Verifier {
   readonly name: string;
-  /** Never throws and never rejects: a failure of the verifier itself is an abstention. */
+  /**
+   * Never throws and never rejects, whatever the texts: a failure of the verifier itself is an abstention. The one
+   * exception is a judge that cannot be reached, which rejects with a `JudgeError`.
+   */
   verify(item: VerifyItem): Verdict | Promise<Verdict>;
 }
 

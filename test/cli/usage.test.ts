@@ -22,6 +22,7 @@ describe('help', () => {
     'sample',
     'chat',
     'eval',
+    'verify',
     'serve',
     'export',
     'info',
@@ -35,7 +36,7 @@ describe('help', () => {
     expect([...listed].map((match) => match[1])).toEqual(commands);
   });
 
-  it.each([...commands, 'runs list', 'runs show', 'runs compare'])('of %s', async (route) => {
+  it.each([...commands, 'runs list', 'runs show', 'runs compare', 'verify bench'])('of %s', async (route) => {
     const { code, out, err } = await inProcess([...route.split(' '), '--help'], cwd);
     expect([code, err]).toEqual([0, '']);
     expect(out).toMatch(new RegExp(`^USAGE\\n {2}anneal ${route}\\b`));
@@ -54,7 +55,7 @@ describe('help', () => {
 
 describe('a mistake of the user', () => {
   it.each<[string[], string]>([
-    [['trian'], 'there is no command "trian"; `anneal --help` lists the commands'],
+    [['frobnicate'], 'there is no command "frobnicate"; `anneal --help` lists the commands'],
     [['rnu', 'lm'], 'there is no command "rnu"; did you mean run?'],
     [['run'], 'RECIPE is missing; --help shows the usage'],
     [['run', 'lmm'], 'there is no recipe "lmm"; did you mean lm?'],

@@ -27,7 +27,7 @@ export interface ReportOptions {
   verifier: string;
   /** Default true. */
   usesReference?: boolean;
-  set?: BenchSet;
+  set?: BenchSet | undefined;
   /** Of the intervals. Default 0.95. */
   confidence?: number;
 }

@@ -1,7 +1,5 @@
-import { stat } from 'node:fs/promises';
-import path from 'node:path';
 import { AnnealError } from '../../core/errors.js';
-import { type HubOptions, hubSnapshot } from '../../data/node.js';
+import type { HubOptions } from '../../data/node.js';
 import { type BenchData, type BenchSet, readVerifyBench } from './items.js';
 
 /** Where the authors publish the data (MIT licence). */
@@ -26,7 +24,11 @@ export async function loadVerifyBench(
   { set, repository = verifyBenchRepository, ...hub }: VerifyBenchOptions = {},
 ): Promise<BenchData> {
   const name = fileNames[set ?? 'hard'];
+  // Node's modules, on first use: items that are at hand can be scored in browsers, too.
+  const { stat } = await import('node:fs/promises');
+  const path = await import('node:path');
   if (where === undefined) {
+    const { hubSnapshot } = await import('../../data/node.js');
     const { folder, files } = await hubSnapshot(repository, { ...hub, files: `**/${name}` });
     return readVerifyBench(path.join(folder, files[0]!));
   }

@@ -1,9 +1,12 @@
-import { readFile } from 'node:fs/promises';
-import path from 'node:path';
-import { writeFileAtomically } from '../../checkpoint/atomic.js';
-import { fileError } from '../../checkpoint/file-source.js';
 import type { ReplyCache } from './cache.js';
 import type { ChatReply } from './chat.js';
+
+/** Node's modules, on first use: judging also works in browsers, which have no files. */
+const files = async () => ({
+  ...(await import('node:fs/promises')),
+  ...(await import('../../checkpoint/atomic.js')),
+  ...(await import('../../checkpoint/file-source.js')),
+});
 
 const format = 'anneal-judge-reply-1';
 
@@ -33,9 +36,10 @@ function parseEntry(text: string, key: string): ChatReply | undefined {
  */
 export function diskCache(folder: string): ReplyCache {
   // Folders with a hundred thousand files are slow on some systems.
-  const place = (key: string) => path.join(folder, key.slice(0, 2), `${key}.json`);
+  const place = (key: string) => `${folder}/${key.slice(0, 2)}/${key}.json`;
   return {
     async get(key) {
+      const { readFile, fileError } = await files();
       try {
         return parseEntry(await readFile(place(key), 'utf8'), key);
       } catch (error) {
@@ -44,6 +48,7 @@ export function diskCache(folder: string): ReplyCache {
       }
     },
     async set(key, { text, finish, promptTokens, replyTokens }) {
+      const { writeFileAtomically } = await files();
       const entry = { format, key, text, finish, promptTokens, replyTokens };
       await writeFileAtomically(place(key), `${JSON.stringify(entry)}\n`);
     },

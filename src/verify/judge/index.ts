@@ -1,4 +1,4 @@
-/** Language models as verifiers. Nothing here loads an engine before `localModel` is called; `diskCache` needs Node. */
+/** Language models as verifiers. No engine is loaded before `localModel` is called; `diskCache` and `loadLocalModel` need Node. */
 export { type BudgetLimits, JudgeBudget, type Spent } from './budget.js';
 export { cached, memoryCache, type ReplyCache } from './cache.js';
 export {
