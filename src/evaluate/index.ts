@@ -50,4 +50,5 @@ export {
   sameNumber,
   type Verdict,
   type Verify,
+  verifyWith,
 } from './verify.js';

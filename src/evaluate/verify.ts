@@ -1,3 +1,6 @@
+import { numberVerifier } from '../verify/number.js';
+import type { Verifier } from '../verify/verdict.js';
+
 /** What a verifier found: `abstain` where it cannot tell, which counts as neither right nor wrong. */
 export interface Verdict {
   verdict: 'correct' | 'incorrect' | 'abstain';
@@ -47,40 +50,36 @@ export const contains =
     return found ? { verdict: 'correct', extracted: wanted } : { verdict: 'incorrect' };
   };
 
+/** What is recorded of a verdict; times would make two runs of one evaluation differ. */
+const brief = ({ verdict, extracted }: Verdict): Verdict => ({
+  verdict,
+  ...(extracted !== undefined && { extracted }),
+});
+
 /**
- * A number as people write it: a sign, a dollar, digits with or without separators of thousands, a fraction.
- * "1,234.50" is one number; "1,2" are two.
+ * Lets a verifier of `anneal/verify` judge a task's answers.
+ *
+ * @param question What was asked, of an item; for verifiers that need it. Default: the item's `question`.
  */
-const numberPattern = /[-−]?\$?[-−]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)/gu;
+export const verifyWith =
+  (
+    verifier: Verifier,
+    question: (item: unknown) => unknown = (item) => (item as { question?: unknown } | null)?.question,
+  ): Verify =>
+  (answer, reference, item) => {
+    const asked = item === undefined ? undefined : question(item);
+    const found = verifier.verify({
+      answer,
+      reference,
+      ...(typeof asked === 'string' && { question: asked }),
+    });
+    return found instanceof Promise ? found.then(brief) : brief(found);
+  };
 
-/** Every number in a text, as written there, in order. */
-function numbersIn(text: string): string[] {
-  return [...text.matchAll(numberPattern)].map(({ 0: found, index }) => {
-    // A minus after an operand subtracts: "10-5" holds 10 and 5.
-    const follows = /[\p{L}\p{N})\]$%]$/u.test(text.slice(Math.max(0, index - 2), index));
-    return follows ? found.replace(/^[-−]/, '') : found;
-  });
-}
-
-const parseNumber = (written: string) => Number(written.replace(/−/g, '-').replace(/[,$\s]/g, ''));
-
-/** What a solution in GSM8K's form ends with: the number after the last "####", else the last number of the text. */
-export function finalNumber(text: string): string | undefined {
-  const marker = text.lastIndexOf('####');
-  const marked = marker < 0 ? undefined : numbersIn(text.slice(marker + 4))[0];
-  return marked ?? numbersIn(text).at(-1);
-}
+export { finalNumber } from '../verify/number.js';
 
 /**
  * Compares final numbers by value: "#### 1,000", "$1000.00" and "so it is 1000." agree. Abstains where
  * the reference has no number; an answer without one is incorrect.
  */
-export const sameNumber: Verify = (answer, reference) => {
-  const wanted = finalNumber(reference);
-  if (wanted === undefined) return { verdict: 'abstain' };
-  const extracted = finalNumber(answer);
-  if (extracted === undefined) return { verdict: 'incorrect' };
-  const [a, b] = [parseNumber(extracted), parseNumber(wanted)];
-  const isSame = Math.abs(a - b) <= 1e-6 * Math.max(1, Math.abs(b));
-  return { verdict: isSame ? 'correct' : 'incorrect', extracted: extracted.trim() };
-};
+export const sameNumber: Verify = verifyWith(numberVerifier());

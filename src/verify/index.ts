@@ -1,9 +1,19 @@
+export { type AnswerOptions, type AnswerType, answerTypeOf, answerVerifier } from './answer.js';
 export * from './bench/index.js';
+export {
+  type ChoiceOptions,
+  type Choices,
+  choicesOf,
+  choiceVerifier,
+  lettersOf,
+  stateVerifier,
+} from './choice.js';
 export * from './judge/index.js';
 export { type Candidate, candidates, type ExtractOptions } from './math/extract.js';
 export type { MathOptions, Tolerance } from './math/options.js';
 export { type MathVerifierOptions, mathVerifier } from './math/verify-math.js';
-export { foldText, sameText, type TextOptions, textVerifier } from './text.js';
+export { finalNumber, numberVerifier } from './number.js';
+export { foldText, sameText, sameTexts, type TextOptions, textVerifier } from './text.js';
 export {
   Budget,
   type Extracted,

@@ -1,14 +1,20 @@
 import { AnnealError } from '../../core/errors.js';
 import type { ChatMessage } from '../../data/chat.js';
+import { answerVerifier } from '../../verify/answer.js';
+import { choiceVerifier } from '../../verify/choice.js';
+import { mathVerifier } from '../../verify/math/verify-math.js';
 import { type JsonItem, mapped, readItems } from '../items.js';
 import type { Task, TaskKind } from '../task.js';
-import { contains, exactMatch, sameNumber, type Verify } from '../verify.js';
+import { contains, exactMatch, sameNumber, type Verify, verifyWith } from '../verify.js';
 
 /** Verifiers by the word that settings name them with. */
 export const verifiers: Readonly<Record<string, Verify>> = {
   exact: exactMatch(),
   contains: contains(),
   number: sameNumber,
+  math: verifyWith(mathVerifier()),
+  choice: verifyWith(choiceVerifier()),
+  rules: verifyWith(answerVerifier()),
 };
 
 /** Options of `questions`. */
@@ -63,7 +69,7 @@ export const jsonlKind: TaskKind = {
     file: { type: 'text', required: true, description: 'JSONL of questions' },
     prompt: { type: 'text', default: 'question', description: 'field, or text with {{field}} in it' },
     reference: { type: 'text', default: 'answer', description: 'field, or text with {{field}} in it' },
-    match: { type: 'text', default: 'exact', description: 'exact, contains or number' },
+    match: { type: 'text', default: 'exact', description: Object.keys(verifiers).join(', ') },
     system: { type: 'text', description: 'a message before the prompt, for chat models' },
     maxTokens: { type: 'number', default: 256, description: 'most tokens of an answer' },
     stop: { type: 'text', description: 'a string that ends an answer, such as a line break' },

@@ -33,6 +33,9 @@ export function compareNodes(reference: Node, answer: Node, context: Context): C
   const matrices = compareMatrices(reference, answer, context);
   if (matrices) return matrices;
   const equality = compareScalars(reference, answer, context);
+  const family =
+    equality === 'different' ? renamed([reference], [answer], true, context, counters) : undefined;
+  if (family) return family;
   return decide(
     equality,
     equality === 'equal' ? 'equal-value' : equality === 'different' ? 'different-value' : 'undecided',
@@ -119,30 +122,36 @@ function compareStatements(reference: Node, answer: Node, context: Context): Com
     const [a, b] = [separate(reference), separate(answer)];
     if (a && b && (form(a.name) === form(b.name) || !context.options.strictSymbols))
       return compareNodes(a.value, b.value, context);
-    if (a && b && sameFunction(a.name, b.name))
-      return compareNodes(substitute(a.value, a.name, b.name), b.value, context);
+    const value = a && b && sameFunction(a, b);
+    if (value) return compareNodes(value, b.value, context);
     return decide('different', 'different-relation');
   }
   if (reference.kind === 'relation') {
     const own = separate(reference);
-    if (own) return compareNodes(own.value, answer, context);
+    const found = own && compareNodes(own.value, answer, context);
+    if (found && found.equality !== 'different') return found;
     return solves(reference, answer, context)
       ? equalBy('solves-equation')
-      : decide('different', 'value-for-relation');
+      : (found ?? decide('different', 'value-for-relation'));
   }
-  const own = separate(answer);
+  const own = separate(answer, true);
   if (own) return compareNodes(reference, own.value, context);
   if (isCollection(reference)) return compareCollections(reference, answer, context);
   return decide('different', 'relation-for-value');
 }
 
-/** f(x) and f(t): one function, its argument named differently. */
-const sameFunction = (a: Node, b: Node) =>
-  isApply(a, 'mul') &&
-  isApply(b, 'mul') &&
-  form(a.args[0]!) === form(b.args[0]!) &&
-  a.args[1]!.kind === 'symbol' &&
-  b.args[1]!.kind === 'symbol';
+/** The argument's name of f(x). */
+const argumentOf = (node: Node): [name: string, argument: string] | undefined => {
+  const found = node.kind === 'symbol' ? /^(.+)\(([A-Za-z]\w*)\)$/.exec(node.name) : null;
+  return found ? [found[1]!, found[2]!] : undefined;
+};
+
+/** f(x) = … and f(t) = …: one function whose argument is named differently; the first's value, renamed. */
+function sameFunction(a: { name: Node; value: Node }, b: { name: Node; value: Node }): Node | undefined {
+  const [left, right] = [argumentOf(a.name), argumentOf(b.name)];
+  if (!left || !right || left[0] !== right[0]) return undefined;
+  return substitute(a.value, { kind: 'symbol', name: left[1] }, { kind: 'symbol', name: right[1] });
+}
 
 /** The answer is what the reference says of its single symbol that the answer lacks: y + 1 = x² and x² − 1. */
 function solves(reference: Node & { kind: 'relation' }, answer: Node, context: Context): boolean {
@@ -242,6 +251,8 @@ function anyOrder(a: readonly Node[], b: readonly Node[], matches: Matches): Equ
 
 /** Names that stand for "any integer" or "any number" in families of solutions. */
 const parameters = /^(?:[kmnltsrjaCcxz]|lambda|mu)$/;
+/** Of these, the ones that stand for whole numbers: also outside of lists. */
+const counters = /^[kmnl]$/;
 
 /** A family of solutions whose parameter has another name: π/6 + kπ and π/6 + nπ. */
 function renamed(
@@ -249,6 +260,7 @@ function renamed(
   b: readonly Node[],
   ordered: boolean,
   context: Context,
+  allowed = parameters,
 ): Comparison | undefined {
   const names = (items: readonly Node[]) =>
     new Set(items.flatMap((one) => [...symbolsOf(separate(one)?.value ?? one)]));
@@ -257,7 +269,7 @@ function renamed(
     [...left].filter((name) => !right.has(name)),
     [...right].filter((name) => !left.has(name)),
   ];
-  if (only.length !== 1 || other.length !== 1 || !parameters.test(only[0]!) || !parameters.test(other[0]!))
+  if (only.length !== 1 || other.length !== 1 || !allowed.test(only[0]!) || !allowed.test(other[0]!))
     return undefined;
   const valueIn = (one: Node) => separate(one)?.value ?? one;
   const changed = b

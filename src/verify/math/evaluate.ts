@@ -69,7 +69,9 @@ export function exactValue(node: Node, point: Point, budget: Budget): q.Rational
 
 function exactApply(op: string, args: readonly q.Rational[], budget: Budget): q.Rational | undefined {
   const [a, b] = args as [q.Rational, q.Rational];
-  budget.spend(1 + (q.bitLength(a.n) + q.bitLength(a.d)) / 400);
+  // Reducing fractions takes time that grows with the square of their length.
+  const bits = q.bitLength(a.d) + (b ? q.bitLength(b.d) : 0);
+  budget.spend(1 + (bits * bits) / 40_000);
   switch (op === 'ratio' && args.length === 2 ? 'div' : op) {
     case 'add':
       return q.add(a, b);

@@ -24,7 +24,10 @@ export function nameLike(node: Node): boolean {
     return (
       nameLike(first) &&
       first.kind !== 'constant' &&
-      (nameLike(second) || second.kind === 'number' || isApply(second, 'add') || isApply(second, 'neg'))
+      ((nameLike(second) && !isFunction(second)) ||
+        second.kind === 'number' ||
+        isApply(second, 'add') ||
+        isApply(second, 'neg'))
     );
   }
   if (node.op === 'div' || node.op === 'ratio' || node.op === 'intersect') return node.args.every(nameLike);
@@ -32,14 +35,15 @@ export function nameLike(node: Node): boolean {
     return (
       symbolsOf(node).size > 1 && node.args.every((one) => nameLike(isApply(one, 'neg') ? one.args[0]! : one))
     );
-  return (
-    /^(?:sin|cos|tan|max|min|log|ln|gcd|lcm|arg|Re|Im|deg|binomial|det)$/.test(node.op) &&
-    symbolsOf(node).size > 0
-  );
+  return isFunction(node) && symbolsOf(node).size > 0;
 }
 
+const isFunction = (node: Node): boolean =>
+  node.kind === 'apply' &&
+  /^(?:sin|cos|tan|max|min|log|ln|gcd|lcm|arg|Re|Im|deg|binomial|det)$/.test(node.op);
+
 /** An assignment as name and value: the first left side and the last right side of its chain; "x ∈ S" assigns S. */
-export function separate(node: Node): { name: Node; value: Node } | undefined {
+export function separate(node: Node, isAnswer = false): { name: Node; value: Node } | undefined {
   if (node.kind !== 'relation') return undefined;
   const { ops, args } = node;
   if (!ops.every((op) => op === '=' || op === '≈' || (op === '∈' && ops.length === 1))) return undefined;
@@ -49,7 +53,7 @@ export function separate(node: Node): { name: Node; value: Node } | undefined {
     return symbolsOf(first).size === 0 && nameLike(last) && ops.length === 1 && last.kind === 'symbol'
       ? { name: last, value: first }
       : { name: first, value: last };
-  if (ops.length > 1 || isConstantValue(last))
+  if (isAnswer && (ops.length > 1 || isConstantValue(last)))
     return ops.length > 1 || symbolsOf(first).size > 1 ? { name: first, value: last } : undefined;
   return nameLike(last) && last.kind === 'symbol' ? { name: last, value: first } : undefined;
 }

@@ -152,6 +152,12 @@ const passes: ((text: string) => string)[] = [
       .replace(/\$(?=\s?\d[^$]{0,40}$)/, '\ue000')
       .replace(/\\[()]|\\\[(?!\d*\.?\d*(?:pt|em|ex|mm|cm)\])|(?<!\\)\\\]|\$+/g, ' ')
       .replace(/\ue000/g, '\\$ '),
+  // In systems, marks of alignment part nothing.
+  (text) =>
+    /\\begin\{(?:aligned|align|cases|split|gathered|eqnarray)/.test(text) &&
+    !/\\begin\{(?:[a-zA-Z]?matrix|array)/.test(text)
+      ? text.replace(/(?<!\\)&/g, ' ')
+      : text.replace(/&\s?(?==|<|>|\\[lg]e)|(?<=[=<>])\s?&/g, ' '),
   // A brace that only \right. closes.
   (text) => text.replace(/\\left\s*\\\{(?=\s*\\begin)/g, ' '),
   (text) => text.replace(/\\\\\[[\d.]{1,8}(?:pt|em|ex|mm|cm)\]/g, '\\\\'),

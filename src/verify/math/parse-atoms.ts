@@ -1,7 +1,7 @@
 import type { Budget } from '../verdict.js';
-import { apply, integer, isApply, isNumber, type Node } from './node.js';
+import { apply, form, integer, isApply, isNumber, type Node } from './node.js';
 import { environment, type Inner } from './parse-environments.js';
-import { parseDecimal, type Rational, TooLarge } from './rational.js';
+import { parseDecimal, type Rational, rational, TooLarge } from './rational.js';
 import type { Token } from './tokens.js';
 import { functionNames, isUnit, parseUnit } from './words.js';
 
@@ -158,7 +158,7 @@ export abstract class Atoms implements Inner {
   startsFactor(): boolean {
     const { kind, text } = this.token;
     if (kind === 'number' || kind === 'letter') return true;
-    if (kind === 'sign') return '([{∂√'.includes(text) || (text === '|' && this.#bars === 0);
+    if (kind === 'sign') return '([{€£¥'.includes(text) || (text === '|' && this.#bars === 0);
     return kind === 'command' && !notValues.has(text) && !(text === '$' || text === 'S');
   }
 
@@ -301,7 +301,7 @@ export abstract class Atoms implements Inner {
     if (isBraced) this.accept('}');
     const scale = 10n ** BigInt(decimals);
     const nines = 10n ** BigInt(text.length) - 1n;
-    return { n: start.n * scale * nines + BigInt(text) * start.d, d: start.d * scale * nines };
+    return rational(start.n * scale * nines + BigInt(text) * start.d, start.d * scale * nines);
   }
 
   /** What stands below a name: digits, letters or words, as a node. */
@@ -329,7 +329,18 @@ export abstract class Atoms implements Inner {
       name += `_${isNumber(below) ? below.value.n : below.kind === 'symbol' ? below.name : below.kind === 'constant' ? below.name : '?'}`;
     }
     if (name === 'e' || name === 'i') return { kind: 'constant', name };
-    return { kind: 'symbol', name };
+    return this.#call(name) ?? { kind: 'symbol', name };
+  }
+
+  /** f(x): a name of its own, not a product; p(0), too, but not p(x + 1), which may be one. */
+  #call(name: string): Node | undefined {
+    if (!/^[fgFGpqPQhH]/.test(name) || !this.is('(')) return undefined;
+    const start = this.at;
+    const argument = this.#atom();
+    const isSimple = argument.kind === 'number' || argument.kind === 'symbol' || argument.kind === 'constant';
+    if (isSimple || /^[fgFG]/.test(name)) return { kind: 'symbol', name: `${name}(${form(argument)})` };
+    this.at = start;
+    return undefined;
   }
 
   #bracketed(open: string): Node {
@@ -342,6 +353,10 @@ export abstract class Atoms implements Inner {
       return this.#group(open === ']' ? '(' : open, false);
     }
     if (open === '|') return this.#bars_('|');
+    if ('€£¥'.includes(open)) {
+      this.next();
+      return { kind: 'apply', op: 'unit', args: [this.factor()], unit: open };
+    }
     throw new Unparsable(open);
   }
 

@@ -143,9 +143,16 @@ export class Parser extends Atoms {
       const op =
         kind !== 'command'
           ? undefined
-          : { cup: 'union', bigcup: 'union', cap: 'intersect', setminus: 'without', backslash: 'without' }[
-              text
-            ];
+          : {
+              cup: 'union',
+              cupdot: 'union',
+              sqcup: 'union',
+              uplus: 'union',
+              bigcup: 'union',
+              cap: 'intersect',
+              setminus: 'without',
+              backslash: 'without',
+            }[text];
       if (op) {
         this.next();
         left = apply(op, left, this.sum());

@@ -10,9 +10,9 @@ export type Equality = 'equal' | 'different' | 'unknown';
 
 /** Bits with which differences are looked for, and with which their absence is confirmed. */
 const firstPrecision = 96;
-const confirming = 448;
+const confirming = 320;
 /** Two values count as equal where they agree to this many bits: far more than any answer has digits. */
-const agreement = 360;
+const agreement = 250;
 const wanted = 5;
 
 const isKnownTrouble = (error: unknown) =>
@@ -84,7 +84,7 @@ function compareAt(a: Node, b: Node, point: Point, isComplex: boolean, budget: B
 
 /**
  * Whether two expressions are one function of their symbols. A point where they differ for certain proves that
- * they are not; "equal" needs five points with exact or 360-bit agreement; else "unknown". Real points first, then
+ * they are not; "equal" needs five points with exact or 250-bit agreement; else "unknown". Real points first, then
  * positive ones, those below one, whole ones, so that domains of roots, logarithms and powers of −1 are met.
  */
 export function probe(a: Node, b: Node, budget: Budget): Equality {

@@ -9,10 +9,12 @@ export const maxBits = 20_000;
 
 export class TooLarge extends RangeError {}
 
+const doubleRange = 1n << 1000n;
+
 /** Bits of |value|, within three of exact: cheap, for guards. */
 export function bitLength(value: bigint): number {
   const size = value < 0n ? -value : value;
-  if (size < 1n << 53n) return size === 0n ? 0 : Math.floor(Math.log2(Number(size))) + 1;
+  if (size < doubleRange) return size === 0n ? 0 : Math.floor(Math.log2(Number(size))) + 1;
   return size.toString(16).length * 4;
 }
 

@@ -41,7 +41,13 @@ function strip(
   return { node: walk(node), ...found };
 }
 
-const hundredth = (node: Node) => apply('div', node, integer(100));
+/** A hundredth; of a written number with two more places, so that 6.67 % stays as exact as it was written. */
+function hundredth(node: Node): Node {
+  if (!isNumber(node)) return apply('div', node, integer(100));
+  const value = q.multiply(node.value, q.rational(1n, 100n));
+  return { ...node, value, ...(node.decimals !== undefined && { decimals: node.decimals + 2 }) };
+}
+
 const radians = (node: Node) =>
   apply('div', apply('mul', node, { kind: 'constant', name: 'pi' }), integer(180));
 
@@ -100,9 +106,12 @@ function isRounded(
     .map(written)
     .find((one) => one?.decimals !== undefined && q.equal(rounding(one)!, half));
   const isWhole = [a, b].map(written).some((one) => one && one.decimals === undefined && one.value.d === 1n);
-  if (isWhole) return (written(b)?.significant ?? 0) >= least && within(q.rational(1n, 2000n));
-  if ((coarser?.significant ?? 0) >= least && q.compare(distance, half) <= 0) return true;
-  return within(q.rational(1n, 2000n)) && (coarser?.significant ?? 0) >= least;
+  // Rounded to a whole number of three digits or more.
+  if (isWhole) {
+    const isNearest = q.compare(distance, q.rational(1n, 2n)) <= 0;
+    return isNearest && (written(b)?.significant ?? 0) >= least && within(q.rational(1n, 2000n));
+  }
+  return (coarser?.significant ?? 0) >= least && q.compare(distance, half) <= 0;
 }
 
 function fraction(value: number): q.Rational {
@@ -111,9 +120,9 @@ function fraction(value: number): q.Rational {
 
 const sign = (node: Node): 1 | -1 | undefined => {
   if (node.kind === 'constant' && node.name === 'infinity') return 1;
-  if (isApply(node, 'neg'))
-    return sign(node.args[0]!) === 1 ? -1 : sign(node.args[0]!) === -1 ? 1 : undefined;
-  return undefined;
+  if (!isApply(node, 'neg')) return undefined;
+  const inner = sign(node.args[0]!);
+  return inner && (inner === 1 ? -1 : 1);
 };
 
 /** 1 or −1 for infinity and minus infinity. */
@@ -156,6 +165,18 @@ function unitFactor(a: Bare, b: Bare): q.Rational | 'conflict' {
   return left.size === right.size ? q.one : fraction(Number((left.size / right.size).toPrecision(12)));
 }
 
+/** a : b : c and its multiples; undefined where the sides are no ratios of three or more. */
+function compareRatios(reference: Node, answer: Node, context: Context): Equality | undefined {
+  if (!isApply(reference, 'ratio') || !isApply(answer, 'ratio')) return undefined;
+  const [a, b] = [reference.args, answer.args];
+  if (a.length !== b.length) return 'different';
+  if (a.length < 3) return undefined;
+  const same = a.every(
+    (one, i) => probe(apply('mul', one, b[0]!), apply('mul', b[i]!, a[0]!), context.budget) === 'equal',
+  );
+  return same ? 'equal' : 'different';
+}
+
 /** Letters behind a number that are units, where the other side has no letters: 5m² against 25. */
 function withUnits(node: Node, other: Node): Node {
   if (symbolsOf(other).size > 0 || !isApply(node, 'mul')) return node;
@@ -171,6 +192,8 @@ export function compareScalars(reference: Node, answer: Node, context: Context):
   const { options } = context;
   const based = compareBases(reference, answer);
   if (based) return based;
+  const proportion = compareRatios(reference, answer, context);
+  if (proportion) return proportion;
   const [a, b] = [strip(withUnits(reference, answer)), strip(withUnits(answer, reference))];
   let left = a.node;
   if (options.units === 'check') {

@@ -28,7 +28,13 @@ export function lastPlaces(
     for (let n = 0; n < most && at > 0; n++) {
       at = text.lastIndexOf(needle, at - 1);
       if (at < 0) break;
-      found.push({ at, end: at + needle.length });
+      // "unanswerable" holds no "answer".
+      const end = at + needle.length;
+      if (
+        !(/^[a-z]/.test(needle) && /[\p{L}_]/u.test(text[at - 1] ?? '')) &&
+        !(/[a-z]$/.test(needle) && /[\p{L}_]/u.test(text[end] ?? ''))
+      )
+        found.push({ at, end });
     }
   }
   return found.sort((a, b) => b.at - a.at);

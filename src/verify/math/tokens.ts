@@ -47,7 +47,7 @@ const fonts = new Set([
 const dropped = new Set(['phantom', 'label', 'tag', 'hspace', 'vspace', 'color', 'textcolor', 'tag*']);
 const maxTokens = 4000;
 
-const numberPattern = /\d+(?:\.\d+)?|\.\d+/y;
+const numberPattern = /\d+(?:\.(?:\d+|(?=\\(?:overline|dot|bar))))?|\.\d+/y;
 const thousandsPattern = /\d{1,3}(?:,\d{3})+(?![\d,]\d|\d)(?:\.\d+)?/y;
 const spacedPattern = /\d{1,3}(?: \d{3})+(?!\d| ?[\d/])(?:\.\d+)?/y;
 const scientificPattern = /[eE][+-]?\d{1,4}(?![\w.])/y;
@@ -85,7 +85,7 @@ class Lexer {
     this.#isProse =
       isSentence ||
       runs.some((run) => !isFormulaWord(run.toLowerCase())) ||
-      /^\p{L}{2,3}$/u.test(text.trim());
+      /^(?:yes|no|odd|all|any|not|none|one|two|six|ten)$/i.test(text.trim());
   }
 
   #push(kind: TokenKind, text: string): void {

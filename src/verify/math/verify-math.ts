@@ -41,6 +41,8 @@ function read(text: string, commas: Commas, budget: Budget): Node | undefined {
 
 /** "1,234" may be one number or two, and "0,5" one: every reading that the commas allow. */
 function readingsOf(text: string, budget: Budget): Reading[] {
+  // Nothing but brackets and signs: a sequence to be completed, not a formula.
+  if (!/[\p{L}\p{N}∞∅]/u.test(text) && !/^\W*\\?\{\s*\\?\}\W*$/.test(text)) return [];
   const found: Reading[] = [];
   const add = (commas: Commas) => {
     const node = read(text, commas, budget);
@@ -104,12 +106,14 @@ function compareSides(reference: Side, answer: Side, context: Context): Comparis
       if (found.equality === 'equal') return found;
       first ??= found;
     }
-  return (
-    first ?? {
-      equality: reference.readings.length === 0 ? 'unknown' : 'different',
-      reason: reference.readings.length === 0 ? 'reference-not-understood' : 'answer-not-understood',
-    }
-  );
+  if (first) return first;
+  if (answer.readings.length === 0 && reference.readings.length > 0)
+    return { equality: 'different', reason: 'answer-not-understood' };
+  // Words that differ are different answers; a formula that was not understood may be anything.
+  const isFormula = /\\(?!text|mathrm|boxed)|[=^]/.test(reference.candidate.text);
+  return isFormula
+    ? { equality: 'unknown', reason: 'reference-not-understood' }
+    : { equality: 'different', reason: 'different-text' };
 }
 
 /** Options of the verifier of mathematical answers. */
