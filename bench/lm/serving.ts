@@ -41,7 +41,7 @@ async function measure(
   banned: readonly number[],
   { quick }: RunOptions,
 ): Promise<Figures> {
-  const tokens = quick ? 32 : 128;
+  const tokens = quick ? 64 : 128;
   const gaps: number[] = [];
   let turn = 0;
   const serve = async (streams: number): Promise<number> => {
