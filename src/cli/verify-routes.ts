@@ -31,8 +31,8 @@ const judging = {
   timeout: count('Longest silence of the API in seconds', '120'),
   stream: said('Stream replies, so that long ones are not taken for silence'),
   cache: optionalText('Folder that keeps replies, so that nothing is asked twice'),
-  maxCalls: optionalCount('Budget of calls', 0),
-  maxTokens: optionalCount('Budget of tokens', 0),
+  budgetCalls: optionalCount('Most calls in all', 0),
+  budgetTokens: optionalCount('Most tokens of prompts and replies in all', 0),
   packed: said("Keep a .gguf file's blocks packed in memory"),
 } as const;
 

@@ -147,6 +147,16 @@ describe('verify bench', () => {
     expect(server.asked).toHaveLength(3);
   });
 
+  it('keeps to its budget', async () => {
+    const args = ['verify', 'bench', '.', '--concurrency', '1', '--budget-calls', '2', ...judge];
+    const { code, err } = await inProcess(args, cwd);
+    expect(code).toBe(2);
+    expect(err).toMatch(
+      /^1 of 3 items have no verdict \(q3_c: the judge's budget of 2 calls does not suffice/,
+    );
+    expect(server.asked).toHaveLength(2);
+  });
+
   it('says which items have no verdict', async () => {
     server.otherwise = (response, asked) =>
       (asked.body.messages[0]!.content.includes('{5}') ? refuse(401) : yes)(response, asked);

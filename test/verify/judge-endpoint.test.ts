@@ -171,6 +171,13 @@ describe('trouble that passes', () => {
     expect(server.asked).toHaveLength(3);
   });
 
+  it('is told without the parameters of the address', async () => {
+    server.otherwise = refuse(401);
+    const error = await failure(endpoint({ url: `${server.url}?key=secret` }).complete(request));
+    expect(server.asked[0]!.path).toBe('/v1/chat/completions?key=secret');
+    expect(error.message).not.toContain('secret');
+  });
+
   it('is given up where nobody listens', async () => {
     const gone = endpoint({ url: 'http://127.0.0.1:9/v1', retries: 1 });
     const error = await failure(gone.complete(request, { item: 'q1' }));
@@ -272,6 +279,31 @@ describe('a streamed reply', () => {
   });
 });
 
+describe('a server that runs away', () => {
+  const endless =
+    (piece: string): JudgeServer['otherwise'] =>
+    (response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      const timer = setInterval(() => response.write(piece), 2);
+      response.on('close', () => clearInterval(timer));
+    };
+
+  it('is stopped when its reply is far too long', async () => {
+    server.otherwise = endless(delta('x'.repeat(2000)));
+    const error = await failure(
+      endpoint({ stream: true, retries: 0 }).complete({ ...request, maxTokens: 1 }),
+    );
+    expect(error.message).toContain('its reply is longer than 1064 characters');
+  });
+
+  it('is stopped when it only keeps the connection open', async () => {
+    server.otherwise = endless(': wait\n\n');
+    const error = await failure(endpoint({ stream: true, retries: 0, timeoutMs: 60 }).complete(request));
+    expect(error.failure).toBe('timeout');
+    expect(server.running).toBeLessThanOrEqual(1);
+  });
+});
+
 describe('a budget', () => {
   it('of calls is kept, retries included', async () => {
     server.script = [refuse(500)];
@@ -362,6 +394,10 @@ describe('options', () => {
       'the judge\'s url "localhost" is no address; pass one such as http://127.0.0.1:8000/v1',
     ],
     [{ url: 'file:///x' }, 'the judge\'s url "file:///x" must begin with http:// or https://'],
+    [
+      { url: 'http://me:secret@host/v1' },
+      "the judge's url holds a name or a password; pass the key as apiKey",
+    ],
     [{ model: '' }, 'the judge has no model; pass the name under which the endpoint knows it'],
     [{ concurrency: 0 }, "the judge's concurrency is 0; pass a whole number from 1"],
     [{ retries: -1 }, "the judge's retries is -1; pass a whole number from 0"],

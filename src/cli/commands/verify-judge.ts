@@ -20,8 +20,8 @@ export interface JudgeFlags {
   timeout: number;
   stream?: boolean;
   cache?: string;
-  maxCalls?: number;
-  maxTokens?: number;
+  budgetCalls?: number;
+  budgetTokens?: number;
   packed?: boolean;
 }
 
@@ -46,9 +46,9 @@ async function readKey(file: string): Promise<string> {
 /** The model behind `--judge`. */
 async function openModel(where: string, flags: JudgeFlags): Promise<ChatModel> {
   const { ChatEndpoint, JudgeBudget, loadLocalModel } = await import('../../verify/judge/index.js');
-  const { judgeModel, keyFile, concurrency, timeout, stream, maxCalls, maxTokens, packed } = flags;
+  const { judgeModel, keyFile, concurrency, timeout, stream, budgetCalls, budgetTokens, packed } = flags;
   if (!isAddress(where)) {
-    const remote = { judgeModel, keyFile, stream, maxCalls, maxTokens };
+    const remote = { judgeModel, keyFile, stream, budgetCalls, budgetTokens };
     const name = Object.entries(remote).find(([, value]) => value !== undefined)?.[0];
     if (name) {
       const flag = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
@@ -63,8 +63,8 @@ async function openModel(where: string, flags: JudgeFlags): Promise<ChatModel> {
       `--judge ${where} needs --judge-model, the name under which the API knows the model`,
     );
   const budget = new JudgeBudget({
-    ...(maxCalls !== undefined && { calls: maxCalls }),
-    ...(maxTokens !== undefined && { tokens: maxTokens }),
+    ...(budgetCalls !== undefined && { calls: budgetCalls }),
+    ...(budgetTokens !== undefined && { tokens: budgetTokens }),
   });
   const apiKey = keyFile === undefined ? undefined : await readKey(keyFile);
   return new ChatEndpoint({

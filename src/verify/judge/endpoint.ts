@@ -60,6 +60,8 @@ function chatUrl(url: string): string {
   }
   if (!/^https?:$/.test(parsed.protocol))
     throw new AnnealError(`the judge's url "${url}" must begin with http:// or https://`);
+  if (parsed.username || parsed.password)
+    throw new AnnealError("the judge's url holds a name or a password; pass the key as apiKey");
   const path = parsed.pathname.replace(/\/+$/, '');
   parsed.pathname = path.endsWith('/chat/completions') ? path : `${path}/chat/completions`;
   return parsed.href;
@@ -86,6 +88,8 @@ export class ChatEndpoint implements ChatModel {
   readonly identity: string;
   readonly #options: EndpointOptions;
   readonly #url: string;
+  /** The address as messages show it: some services take keys as parameters. */
+  readonly #place: string;
   readonly #budget: JudgeBudget;
   readonly #limiter: Limiter;
   readonly #closed = new AbortController();
@@ -107,6 +111,7 @@ export class ChatEndpoint implements ChatModel {
     whole('timeoutMs', timeoutMs, 1);
     this.name = model;
     this.#url = chatUrl(url);
+    this.#place = this.#url.replace(/\?.*/s, '');
     this.identity = JSON.stringify([this.#url, model, options.body ?? null]);
     this.#options = { ...options, retries, timeoutMs };
     this.#budget = budget;
@@ -157,6 +162,8 @@ export class ChatEndpoint implements ChatModel {
     signal?.throwIfAborted();
     const pay = await this.#budget.reserve(estimatePrompt(request.messages) + request.maxTokens, item);
     let used = 0;
+    // No token has more characters than this, on average over a reply.
+    const maxChars = 1000 + 64 * request.maxTokens;
     // A timer of our own, because with streaming each piece that arrives starts it anew.
     const silence = new AbortController();
     const { timeoutMs = 0 } = this.#options;
@@ -166,7 +173,7 @@ export class ChatEndpoint implements ChatModel {
       failure: JudgeError['failure'],
       why: string,
       more: { status?: number; cause?: unknown } = {},
-    ) => new JudgeError(failure, `the judge ${this.name} at ${this.#url} ${why}`, { item, ...more });
+    ) => new JudgeError(failure, `the judge ${this.name} at ${this.#place} ${why}`, { item, ...more });
     try {
       const response = await fetch(this.#url, {
         method: 'POST',
@@ -178,7 +185,7 @@ export class ChatEndpoint implements ChatModel {
         return this.#refusal(response.status, response.headers, await response.text(), trouble);
       const isStream = response.headers.get('content-type')?.includes('text/event-stream') && response.body;
       const reply = isStream
-        ? await parseStream(response.body!, request.messages, () => timer.refresh())
+        ? await parseStream(response.body!, request.messages, maxChars, () => timer.refresh())
         : parseReply(await response.text(), request.messages);
       used = reply.promptTokens + reply.replyTokens;
       return reply;

@@ -93,20 +93,22 @@ async function* linesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<string
 /**
  * Reads the server-sent events of a streamed reply. Half a reply may say the opposite of the whole one, so a stream
  * that ends without a finish reason is no reply.
- * @param onProgress called whenever something has arrived
+ * @param maxChars a longer reply is taken for a server that has run away
+ * @param onProgress called whenever a piece of the reply has arrived; comments, which keep connections open, are none
  * @throws BadReply
  */
 export async function parseStream(
   body: ReadableStream<Uint8Array>,
   messages: readonly JudgeMessage[],
+  maxChars: number,
   onProgress: () => void,
 ): Promise<ParsedReply> {
   let text = '';
   let finish: unknown;
   let usage: unknown;
   for await (const line of linesOf(body)) {
-    onProgress();
     if (!line.startsWith('data:')) continue;
+    onProgress();
     const data = line.slice(5).trim();
     if (data === '[DONE]') break;
     const json = parseJson(data);
@@ -116,6 +118,7 @@ export async function parseStream(
     // The chunk with the usage has no choices.
     if (!isObject(choice)) continue;
     if (isObject(choice.delta)) text += contentOf(choice.delta.content);
+    if (text.length > maxChars) throw new BadReply(`its reply is longer than ${maxChars} characters`);
     finish = choice.finish_reason ?? finish;
   }
   if (finish === undefined) throw new BadReply('its stream ended before the reply did');
