@@ -71,11 +71,9 @@ function find(item: VerifyItem, options: AnswerOptions, budget: Budget): Finding
     if (option !== undefined && findMath(option, reference, options, budget).verdict === 'correct')
       return { ...found, verdict: 'correct', reason: 'letter-of-value' };
   }
-  if (
-    found.verdict === 'incorrect' &&
-    found.reason === 'different-text' &&
-    isExplanation(found.reference?.text ?? '')
-  )
+  if (found.reason !== 'different-text') return found;
+  const { text = '', rule } = found.reference ?? {};
+  if (isExplanation(text) || (rule === 'sentence' && isExplanation(reference)))
     return { ...found, verdict: 'abstain', reason: 'free-text' };
   return found;
 }

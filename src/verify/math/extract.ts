@@ -77,13 +77,13 @@ function lastBoxes(text: string): Candidate | undefined {
       boxes.unshift(box);
     }
   }
-  if (boxes.length === 0) return undefined;
-  const span = { start: boxes[0]!.start, end: boxes.at(-1)!.end };
-  const [onlyOne] = boxes;
-  if (boxes.length === 1) return { text: onlyOne!.text, span, rule: 'boxed' };
+  const last = boxes.at(-1);
+  if (!last) return undefined;
   // The same box twice is one answer.
   const texts = [...new Set(boxes.map((box) => box.text.trim()))];
-  return { text: texts.length === 1 ? texts[0]! : texts.join(' , '), span, rule: 'boxed' };
+  if (texts.length === 1)
+    return { text: last.text, span: { start: last.start, end: last.end }, rule: 'boxed' };
+  return { text: texts.join(' , '), span: { start: boxes[0]!.start, end: last.end }, rule: 'boxed' };
 }
 
 const finalCues = ['final answer is', 'final answer', '####', 'final result is'];
