@@ -8,11 +8,14 @@ export {
   lettersOf,
   stateVerifier,
 } from './choice.js';
+export * from './code/index.js';
+export * from './hacking/index.js';
 export * from './judge/index.js';
 export { type Candidate, candidates, type ExtractOptions } from './math/extract.js';
 export type { MathOptions, Tolerance } from './math/options.js';
 export { type MathVerifierOptions, mathVerifier } from './math/verify-math.js';
 export { finalNumber, numberVerifier } from './number.js';
+export { chooseSandboxes, type Sandbox, type SandboxLimits, type SandboxName } from './sandbox/index.js';
 export { foldText, sameText, sameTexts, type TextOptions, textVerifier } from './text.js';
 export {
   Budget,

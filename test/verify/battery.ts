@@ -80,7 +80,7 @@ export const pythonAttempts = (secret: string, port: number): Attempt[] => [
     source: pythonTry(
       'import socket\ns = socket.socket()\ns.bind(("0.0.0.0", 0))\ns.listen()\nif s.getsockname()[1] == 0: raise OSError("no port")',
     ),
-    ends: ['contained'],
+    ends: ['contained', 'crash'],
   },
   {
     name: 'network: fetch',
@@ -107,7 +107,7 @@ export const pythonAttempts = (secret: string, port: number): Attempt[] => [
       'def f():\n    a = []\n    while True:\n        try: a.append("x" * (1 << 20) + str(len(a)))\n        except MemoryError: pass',
     ends: ['memory', 'timeout'],
   },
-  { name: 'one large allocation', source: 'def f(): return len([0] * 10**10)', ends: ['memory'] },
+  { name: 'one large allocation', source: 'def f(): return len([0] * 10**10)', ends: ['memory', 'runtime'] },
   {
     name: 'fork bomb',
     source: 'import os\ndef f():\n    while True:\n        try: os.fork()\n        except OSError: pass',
@@ -160,6 +160,44 @@ export const pythonAttempts = (secret: string, port: number): Attempt[] => [
     ends: ['crash', 'runtime', 'memory', 'timeout'],
   },
   { name: 'exit', source: 'import os\ndef f(): os._exit(0)', ends: ['crash', 'exit'] },
+];
+
+/** Attempts on Python inside JavaScript: through the bridge between the two. */
+export const bridgeAttempts = (secret: string, port: number): Attempt[] => [
+  {
+    name: 'host bridge: run_js',
+    source: pythonTry('from pyodide.code import run_js\nrun_js("process.kill(process.ppid)")'),
+    ends: ['contained'],
+  },
+  {
+    name: 'host bridge: import js',
+    source: pythonTry('import js\njs.process.mainModule'),
+    ends: ['contained'],
+  },
+  {
+    name: 'host bridge: fetch',
+    source: pythonTry(`import js\njs.fetch("http://127.0.0.1:${port}/")`),
+    ends: ['contained'],
+  },
+  {
+    name: 'host bridge: Function',
+    source: pythonTry(
+      'from pyodide.ffi import to_js\nto_js([]).constructor.constructor("return process")().pid',
+    ),
+    ends: ['contained'],
+  },
+  {
+    name: 'host bridge: module',
+    source: pythonTry('import sys\nsys.meta_path[:] = sys.meta_path\nimport pyodide_js\npyodide_js._module'),
+    ends: ['contained'],
+  },
+  {
+    name: 'host bridge: mount',
+    source: pythonTry(
+      `import sys, gc\nfor x in gc.get_objects():\n    if hasattr(x, "mountNodeFS"):\n        x.mountNodeFS("/host", ${JSON.stringify(secret.replace(/[^/]*$/, ''))})\nreturn open("/host/secret").read()`,
+    ),
+    ends: ['contained', 'crash'],
+  },
 ];
 
 /** Attempts on a JavaScript sandbox. */

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { chooseSandboxes } from '../../src/verify/sandbox/choose.js';
 import { SandboxPool } from '../../src/verify/sandbox/pool.js';
 import type { SandboxName } from '../../src/verify/sandbox/sandbox.js';
-import { javascriptAttempts, pythonAttempts } from './battery.js';
+import { bridgeAttempts, javascriptAttempts, pythonAttempts } from './battery.js';
 
 const timeMs = 700;
 /** What a loaded machine may add to a time limit; the limit itself is asserted from below, exactly. */
@@ -49,12 +49,27 @@ function descendants(): number[] {
   return [...parents.keys()].filter((pid) => pid !== process.pid && isOurs(pid));
 }
 
-const names: SandboxName[] = ['bubblewrap', 'quickjs'];
+const sampled = new Set([
+  'file: read',
+  'process: system',
+  'network: connect',
+  'memory bomb',
+  'fork bomb',
+  'infinite loop that catches everything',
+  'output flood',
+  'recursion without a limit',
+]);
+
+const names: SandboxName[] = ['bubblewrap', 'pyodide', 'quickjs'];
 const choices = await Promise.all(names.map((name) => chooseSandboxes({ sandboxes: [name] })));
 
 describe.each(names.map((name, i) => [name, choices[i]!] as const))('%s', (name, choice) => {
   const sandbox = choice.sandboxes[0];
   if (!sandbox) {
+    if (process.env.CI && choice.unusable[0]!.reason.includes('not installed')) {
+      it('is installed', () => expect.fail(choice.unusable[0]!.reason));
+      return;
+    }
     console.warn(`${name} is not tested: ${choice.unusable[0]!.reason}`);
     it.skip('holds everything in', () => {});
     return;
@@ -86,7 +101,15 @@ describe.each(names.map((name, i) => [name, choices[i]!] as const))('%s', (name,
     }
   }
 
-  const attempts = sandbox.language === 'python' ? pythonAttempts : javascriptAttempts;
+  const attempts = {
+    bubblewrap: pythonAttempts,
+    quickjs: javascriptAttempts,
+    // A boot takes most of a second, so one attempt of each kind.
+    pyodide: (secret: string, port: number) => [
+      ...bridgeAttempts(secret, port),
+      ...pythonAttempts(secret, port).filter((one) => sampled.has(one.name)),
+    ],
+  }[name];
   // The secret's path and the port are known only once the test runs; names do not depend on them.
   it.each(attempts('', 0).map(({ name }, index) => [name, index] as const))('holds: %s', async (_, index) => {
     const { source, ends } = attempts(path.join(folder, 'secret'), (server.address() as AddressInfo).port)[

@@ -21,7 +21,7 @@ function sameToken(a: string, b: string, tolerance: number): boolean {
 }
 
 /** Whether what a program printed counts as what was expected. A checker that throws says no. */
-export function sameText(
+export function samePrinted(
   output: string,
   expected: string,
   input: string,

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { testPairs } from '../hacking/pairs.js';
 import type { CodeProblem } from './problem.js';
 
 export interface SplitOptions {
@@ -13,7 +14,8 @@ export interface SplitOptions {
 
 /**
  * Marks which of a problem's tests are visible. The same problem and seed give the same split everywhere: tests are
- * ranked by a hash of seed, problem and test. Show the policy the visible ones only, and log no hidden ones.
+ * ranked by a hash of seed, problem and test. A test that expects nothing or false is hidden last: a program that knows
+ * the visible answers and gives nothing else would pass it. Show the policy the visible ones only, and log no hidden ones.
  */
 export function splitTests(problem: CodeProblem, options: SplitOptions = {}): CodeProblem {
   const { seed = 0, fraction = 0.3, min = 2, max = 10 } = options;
@@ -22,7 +24,13 @@ export function splitTests(problem: CodeProblem, options: SplitOptions = {}): Co
   const hidden = Math.max(0, Math.min(wanted, count - 1));
   const rank = (index: number) =>
     createHash('sha256').update(`${seed}\n${problem.id}\n${index}`).digest('hex');
-  const order = problem.tests.map((_, index) => index).sort((a, b) => (rank(a) < rank(b) ? -1 : 1));
+  const idle = new Set(
+    testPairs(problem)
+      .filter(({ expected }) => expected === null || expected === false || expected === '')
+      .map(({ test }) => test),
+  );
+  const key = (index: number) => (idle.has(index) ? '1' : '0') + rank(index);
+  const order = problem.tests.map((_, index) => index).sort((a, b) => (key(a) < key(b) ? -1 : 1));
   const isHidden = new Set(order.slice(0, hidden));
   return {
     ...problem,

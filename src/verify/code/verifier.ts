@@ -10,7 +10,7 @@ import {
   type SandboxLimits,
 } from '../sandbox/sandbox.js';
 import type { Ask } from '../sandbox/session.js';
-import { sameText } from './compare-text.js';
+import { samePrinted } from './compare-text.js';
 import { extractCode } from './extract.js';
 import { asScript } from './javascript-source.js';
 import type { CodeProblem, CodeTest, CodeVerdict, Language, Share, TestResult } from './problem.js';
@@ -226,7 +226,7 @@ class ProgramRun {
         { timeMs: this.#timeMs },
       );
       if (!reply.ok) return { status: reply.kind, message: reply.message, ms: reply.ms };
-      const isSame = sameText(String(reply.value), test.expected, test.input, test.compare);
+      const isSame = samePrinted(String(reply.value), test.expected, test.input, test.compare);
       return { status: isSame ? 'pass' : 'wrong', ms: reply.ms };
     }
     const reply = await this.#call({

@@ -1,4 +1,5 @@
 import { bubblewrap } from './bubblewrap.js';
+import { pyodide } from './pyodide.js';
 import { quickjs } from './quickjs.js';
 import type { Sandbox, SandboxName, Unusable } from './sandbox.js';
 
@@ -15,7 +16,7 @@ export interface SandboxChoice {
   unusable: Unusable[];
 }
 
-const makers: Partial<Record<SandboxName, () => Promise<Sandbox | Unusable>>> = { bubblewrap, quickjs };
+const makers: Record<SandboxName, () => Promise<Sandbox | Unusable>> = { bubblewrap, pyodide, quickjs };
 
 /**
  * Tries the sandboxes out, each with a real start. A sandbox that comes after a usable one of its language is not
@@ -30,7 +31,7 @@ export async function chooseSandboxes(options: SandboxChoiceOptions = {}): Promi
   };
   for (const name of options.sandboxes ?? (Object.keys(makers) as SandboxName[])) {
     if (choice.sandboxes.some(({ language }) => language === languages[name])) continue;
-    const made = await makers[name]!();
+    const made = await makers[name]();
     if ('boot' in made) choice.sandboxes.push(made);
     else choice.unusable.push(made);
   }

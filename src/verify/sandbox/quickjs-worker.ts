@@ -16,6 +16,7 @@ let runtime, context, functions;
 
 async function fresh() {
   runtime = context = functions = undefined;
+  used = false;
   const maximum = Math.max(initialPages, Math.ceil(memoryBytes / page));
   const wasmMemory = new WebAssembly.Memory({ initial: initialPages, maximum });
   const variant = library.newVariant(library.RELEASE_SYNC, { wasmMemory, wasmModule: workerData.wasm });
@@ -42,8 +43,13 @@ function call(name, ...handles) {
   return context.dump(result.value);
 }
 
-function perform(line) {
+/** Whether the instance has run something: a whole program must find no globals of the one before. */
+let used = false;
+
+async function perform(line) {
   const { nonce, ...request } = JSON.parse(line);
+  if (request.op === 'run' && used) await fresh();
+  used = true;
   const head = '{"nonce":' + JSON.stringify(nonce) + ',';
   parentPort.postMessage(head + '"begun":true}');
   let broken = false, message = '';
@@ -70,7 +76,7 @@ function perform(line) {
 
 parentPort.on('message', async (line) => {
   if (line === 'reset') await fresh().then(() => parentPort.postMessage('ready'), (error) => { throw error; });
-  else perform(line);
+  else await perform(line);
 });
 fresh().then(() => parentPort.postMessage('ready'));
 `;

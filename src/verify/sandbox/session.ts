@@ -42,7 +42,10 @@ export class Session {
   #answer: ((ask: Ask) => Promise<Reply>) | undefined;
   #timer: NodeJS.Timeout | undefined;
   #begun = 0;
+  #timeMs = 0;
   #over: Fault | undefined;
+  /** The request before: one at a time. */
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(interpreter: Interpreter, limits: SandboxLimits) {
     this.#interpreter = interpreter;
@@ -64,6 +67,12 @@ export class Session {
     body: Request,
     options: { timeMs?: number; answer?: (ask: Ask) => Promise<Reply> } = {},
   ): Promise<Reply> {
+    const turn = this.#last.then(() => this.#send(body, options));
+    this.#last = turn;
+    return turn;
+  }
+
+  #send(body: Request, options: { timeMs?: number; answer?: (ask: Ask) => Promise<Reply> }): Promise<Reply> {
     if (this.#over) return Promise.resolve(this.#over);
     const timeMs = options.timeMs ?? this.#limits.timeMs;
     return new Promise((resolve) => {
@@ -75,8 +84,6 @@ export class Session {
       this.#interpreter.send(JSON.stringify({ ...body, nonce: this.#nonce, timeMs }));
     });
   }
-
-  #timeMs = 0;
 
   #arm(ms: number, kind: FaultKind, message: string) {
     clearTimeout(this.#timer);

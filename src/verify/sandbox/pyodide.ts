@@ -1,0 +1,187 @@
+import { execFile, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { Duplex } from 'node:stream';
+import { pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
+import { lineReader } from './lines.js';
+import { residentBytes, watchMemory } from './memory.js';
+import { pyodideChild } from './pyodide-child.js';
+import type { Interpreter, Sandbox, SandboxLimits, Unusable } from './sandbox.js';
+
+const run = promisify(execFile);
+
+/** What a child may hold beyond the program's own memory: garbage of the host's JavaScript, copies of output. */
+const overheadBytes = 2 ** 27;
+
+interface Place {
+  /** Folder of the pyodide package. */
+  folder: string;
+  version: string;
+  /** Command that starts what follows it in an empty network namespace; empty where there is none. */
+  unshare: string[];
+}
+
+class Pyodide implements Sandbox {
+  readonly name = 'pyodide';
+  readonly language = 'python';
+  readonly slowdown = 2.5;
+  readonly description: string;
+  readonly #place: Place;
+  readonly #scratch: string;
+  #snapshot: Promise<string> | undefined;
+
+  constructor(place: Place) {
+    this.#place = place;
+    this.#scratch = realpathSync(mkdtempSync(path.join(tmpdir(), 'anneal-pyodide-')));
+    const network = place.unshare.length > 0 ? ', no network interface' : ', network calls removed';
+    this.description = `Pyodide ${place.version} in a process each, Node's permission model${network}`;
+  }
+
+  #start(snapshot: string, limits: SandboxLimits) {
+    const permission = process.allowedNodeEnvironmentFlags.has('--permission')
+      ? '--permission'
+      : '--experimental-permission';
+    const [command, ...args] = [
+      ...this.#place.unshare,
+      process.execPath,
+      permission,
+      `--allow-fs-read=${path.join(this.#place.folder, '*')}`,
+      ...(snapshot ? [`--allow-fs-read=${snapshot}`] : []),
+      ...['--no-warnings', '--disallow-code-generation-from-strings', '--max-old-space-size=256'],
+      ...['--input-type=module', '--eval', pyodideChild, '--'],
+      pathToFileURL(path.join(this.#place.folder, 'pyodide.mjs')).href,
+      snapshot,
+      String(limits.memoryBytes),
+      String(limits.outputBytes),
+    ];
+    return spawn(command!, args, {
+      stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
+      env: {},
+      cwd: this.#scratch,
+    });
+  }
+
+  /** The memory of a booted interpreter, in a file: made once, by the first who needs it. */
+  #makeSnapshot(limits: SandboxLimits): Promise<string> {
+    this.#snapshot ??= new Promise((resolve, reject) => {
+      const child = this.#start('', limits);
+      const parts: Buffer[] = [];
+      let complaint = '';
+      child.stderr!.on('data', (data: Buffer) => {
+        if (complaint.length < 4000) complaint += data.toString();
+      });
+      (child.stdio[3] as Duplex).on('data', (data: Buffer) => parts.push(data));
+      child.once('error', reject);
+      child.once('close', (status) => {
+        if (status !== 0) return reject(new Error(complaint.trim() || `it ended with status ${status}`));
+        const file = path.join(this.#scratch, 'snapshot.bin');
+        writeFileSync(file, Buffer.concat(parts));
+        resolve(file);
+      });
+    });
+    return this.#snapshot;
+  }
+
+  async boot(limits: SandboxLimits): Promise<Interpreter> {
+    return ready(this.#start(await this.#makeSnapshot(limits), limits), limits);
+  }
+
+  close(): Promise<void> {
+    rmSync(this.#scratch, { recursive: true, force: true });
+    this.#snapshot = undefined;
+    return Promise.resolve();
+  }
+}
+
+function ready(child: ReturnType<typeof spawn>, limits: SandboxLimits): Promise<Interpreter> {
+  const channel = child.stdio[3] as Duplex;
+  const exited = new Promise<void>((resolve) =>
+    child.once('close', () => resolve()).once('error', () => resolve()),
+  );
+  let complaint = '';
+  child.stderr!.on('data', (data: Buffer) => {
+    if (complaint.length < 4000) complaint += data.toString();
+  });
+  let unwatch = () => {};
+  let told = false;
+  const tell: Interpreter['onEnd'] = (kind, message) => {
+    if (told) return;
+    told = true;
+    interpreter.onEnd(kind, message);
+  };
+  const interpreter: Interpreter = {
+    send: (line) => void channel.write(`${line}\n`),
+    onLine: () => {},
+    onEnd: () => {},
+    kill: async () => {
+      told = true;
+      unwatch();
+      child.kill('SIGKILL');
+      await exited;
+    },
+  };
+  channel.on('error', () => {});
+  channel.on(
+    'data',
+    lineReader((line) => interpreter.onLine(line)),
+  );
+  const watch = async () => {
+    const booted = (await residentBytes(child.pid!)) ?? 0;
+    unwatch = watchMemory(child.pid!, booted + limits.memoryBytes + overheadBytes, () => {
+      tell('memory', 'held more than the memory limit');
+      child.kill('SIGKILL');
+    });
+  };
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (status, signal) => {
+      unwatch();
+      reject(new Error(complaint.trim().split('\n').slice(-8).join(' ') || 'it ended at once'));
+      tell('crash', `the interpreter ended (${signal ?? `status ${status}`})`);
+    });
+    interpreter.onLine = (line) => {
+      if (line.includes('"value"')) void watch().then(() => resolve(interpreter));
+    };
+    interpreter.send('{"op":"value","nonce":"","source":"None"}');
+  });
+}
+
+/** Pyodide, if it is installed and its child starts; or why not. The trial makes the snapshot: seconds. */
+export async function pyodide(): Promise<Sandbox | Unusable> {
+  const unusable = (reason: string): Unusable => ({ name: 'pyodide', reason });
+  let place: Place;
+  try {
+    const require = createRequire(import.meta.url);
+    const folder = realpathSync(path.dirname(require.resolve('pyodide/package.json')));
+    const { version } = JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8')) as {
+      version: string;
+    };
+    place = { folder, version, unshare: await emptyNetwork() };
+  } catch {
+    return unusable('pyodide is not installed: npm i pyodide@314.0.7');
+  }
+  const sandbox = new Pyodide(place);
+  try {
+    const interpreter = await sandbox.boot({ timeMs: 6000, memoryBytes: 2 ** 28, outputBytes: 2 ** 16 });
+    await interpreter.kill();
+    return sandbox;
+  } catch (error) {
+    await sandbox.close();
+    return unusable(`its process does not start (${error instanceof Error ? error.message : error})`);
+  }
+}
+
+/** `unshare`, if it can make an empty network here. */
+async function emptyNetwork(): Promise<string[]> {
+  const command = ['unshare', '--user', '--map-current-user', '--net'];
+  if (process.platform !== 'linux') return [];
+  try {
+    await run(command[0]!, [...command.slice(1), 'true'], { timeout: 20_000 });
+    return command;
+  } catch {
+    return [];
+  }
+}
