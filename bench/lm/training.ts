@@ -84,7 +84,7 @@ function lossRow(result: DuelResult): Row {
   const theirs = result.results.get('peer')?.after.loss;
   const beside =
     theirs === undefined ? '' : `; PyTorch from the same weights and batches ${theirs.toFixed(3)}`;
-  const note = `over the whole validation text; ${DIFFERENCES}${beside}`;
+  const note = `over the whole validation text (nanoGPT: 240 random windows of it, whose mean has a standard error of 0.015); ${DIFFERENCES}${beside}`;
   return claimed('shakespeare-loss', { value: loss, repeats: 1, note });
 }
 
