@@ -48,11 +48,12 @@ export function separate(node: Node, isAnswer = false): { name: Node; value: Nod
   const { ops, args } = node;
   if (!ops.every((op) => op === '=' || op === '≈' || (op === '∈' && ops.length === 1))) return undefined;
   const [first, last] = [args[0]!, args.at(-1)!];
-  // "9 = 189": numbers throughout; `holds` has checked the links.
-  if (nameLike(first) || symbolsOf(first).size === 0)
-    return symbolsOf(first).size === 0 && nameLike(last) && ops.length === 1 && last.kind === 'symbol'
-      ? { name: last, value: first }
-      : { name: first, value: last };
+  if (nameLike(first)) return { name: first, value: last };
+  if (symbolsOf(first).size === 0) {
+    if (last.kind === 'symbol') return { name: last, value: first };
+    // "2 + 3 = 5": `holds` has checked the links. "7 = 11a + c" is an equation, and no way to write 11a + c.
+    return symbolsOf(last).size === 0 ? { name: first, value: last } : undefined;
+  }
   if (isAnswer && (ops.length > 1 || isConstantValue(last)))
     return ops.length > 1 || symbolsOf(first).size > 1 ? { name: first, value: last } : undefined;
   return nameLike(last) && last.kind === 'symbol' ? { name: last, value: first } : undefined;

@@ -1,7 +1,8 @@
 import type { Budget } from '../verdict.js';
+import { Unparsable } from './cursor.js';
 import { apply, integer, isApply, isNumber, type Node, type Relation } from './node.js';
 import { normalize } from './normalize.js';
-import { Atoms, Unparsable } from './parse-atoms.js';
+import { Atoms } from './parse-atoms.js';
 import { rational } from './rational.js';
 import { type Commas, tokenize } from './tokens.js';
 
@@ -60,14 +61,14 @@ export class Parser extends Atoms {
   /** The whole answer: items that commas, semicolons, row breaks or "and" part. */
   answer(): Node {
     const items: Node[] = [];
-    while (this.token.kind !== 'end') {
+    while (!this.isEnd()) {
       if (this.isSeparator()) {
         this.next();
         continue;
       }
       if (items.length > 0 && this.#endsHere()) break;
       items.push(this.item());
-      if (this.token.kind === 'end' || this.isSeparator()) continue;
+      if (this.isEnd() || this.isSeparator()) continue;
       if (this.#endsHere()) break;
       throw new Unparsable(this.token.text);
     }

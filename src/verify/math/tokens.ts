@@ -81,7 +81,7 @@ class Lexer {
     const bare = text.replace(/\\[a-zA-Z]+/g, ' ').replace(/\{[^{}]{0,200}\}/g, ' ');
     const runs = bare.match(/\p{L}{4,}/gu) ?? [];
     // Two words side by side, or a long one.
-    const isSentence = /(?:^|\s)\p{L}{2,}\s+\p{L}{2,}(?:\s|$)/u.test(bare);
+    const isSentence = /(?:^|\s)[\p{L}']{2,}\s+[\p{L}']{2,}(?:\s|$)/u.test(bare);
     this.#isProse =
       isSentence ||
       runs.some((run) => !isFormulaWord(run.toLowerCase())) ||

@@ -8,12 +8,13 @@ import {
   type RuleVerifier,
   ruleVerifier,
 } from '../verdict.js';
-import { type Comparison, compareNodes, isReduced } from './compare.js';
+import { type Comparison, compareNodes } from './compare.js';
+import { Unparsable } from './cursor.js';
 import { type Candidate, candidates, type ExtractOptions } from './extract.js';
+import { isReduced } from './matrices.js';
 import { form, type Node, some } from './node.js';
 import { type MathOptions, withDefaults } from './options.js';
 import { parse } from './parse.js';
-import { Unparsable } from './parse-atoms.js';
 import { TooLarge } from './rational.js';
 import type { Context } from './scalar.js';
 import type { Commas } from './tokens.js';

@@ -1,0 +1,125 @@
+import { Cursor, Unparsable } from './cursor.js';
+import { apply, type Node } from './node.js';
+
+/** Brackets of all kinds: tuples, intervals, sets, their conditions, and absolute values. */
+export abstract class Brackets extends Cursor {
+  abstract sum(): Node;
+  abstract item(): Node;
+  abstract factor(): Node;
+  protected abstract name(): Node;
+
+  protected bracketed(open: string): Node {
+    if (open === '{') {
+      this.next();
+      return this.group('{', true);
+    }
+    if (open === '(' || open === '[' || open === ']') {
+      this.next();
+      return this.group(open === ']' ? '(' : open, false);
+    }
+    if (open === '|') return this.absolute('|');
+    if ('€£¥'.includes(open)) {
+      this.next();
+      return { kind: 'apply', op: 'unit', args: [this.factor()], unit: open };
+    }
+    throw new Unparsable(open);
+  }
+
+  protected absolute(bar: string): Node {
+    this.next();
+    this.bars++;
+    const outer = this.bars;
+    const value = this.sum();
+    if (this.bars !== outer || !(this.accept(bar) || this.accept(bar, 'command')))
+      throw new Unparsable('bars');
+    this.bars--;
+    return apply('abs', value);
+  }
+
+  /** Items up to a closing bracket. Invisible braces hold one item, or a set written without its backslashes. */
+  protected group(open: '(' | '[' | '{', isInvisible: boolean): Node {
+    this.enter();
+    const outerBars = this.bars;
+    this.bars = 0;
+    const items: Node[] = [];
+    while (!this.isCloser()) {
+      if (this.token.kind === 'end') throw new Unparsable('bracket');
+      if (this.isSeparator()) {
+        this.next();
+        continue;
+      }
+      if (open === '{' && (this.is('|') || this.is(':') || this.is('mid', 'command')) && items.length > 0) {
+        this.next();
+        const conditions = this.rest();
+        this.next();
+        this.leave();
+        this.bars = outerBars;
+        return {
+          kind: 'builder',
+          element: items.length === 1 ? items[0]! : { kind: 'list', items },
+          condition: conditions,
+        };
+      } else items.push(open === '{' ? this.element() : this.item());
+      if (
+        !this.isCloser() &&
+        !this.isSeparator() &&
+        !(open === '{' && (this.is('|') || this.is(':') || this.is('mid', 'command')))
+      )
+        throw new Unparsable(this.token.text);
+    }
+    const { text: close } = this.next();
+    this.leave();
+    this.bars = outerBars;
+    // "${1, 3}$": braces that LaTeX does not show; set or tuple, nobody knows.
+    if (isInvisible && items.length > 1) return { kind: 'list', items };
+    if (
+      items.length === 1 &&
+      (isInvisible ||
+        (open === '(' && close === ')') ||
+        (open === '[' && close === ']' && items[0]!.kind !== 'text'))
+    )
+      return items[0]!;
+    return { kind: 'group', open, close: close === '[' ? ')' : (close as ')'), items };
+  }
+
+  /** An element of a set: where a colon follows, the set's condition, not a ratio. */
+  protected element(): Node {
+    const ahead = this.tokens[this.at + 1];
+    if (
+      this.token.kind === 'letter' &&
+      ahead &&
+      (ahead.text === '|' || ahead.text === ':' || ahead.text === 'mid')
+    )
+      return this.name();
+    return this.item();
+  }
+
+  protected rest(): Node {
+    const items: Node[] = [];
+    while (!this.isCloser()) {
+      if (this.token.kind === 'end') throw new Unparsable('bracket');
+      if (this.isSeparator()) {
+        this.next();
+        continue;
+      }
+      items.push(this.item());
+      if (!this.isCloser() && !this.isSeparator()) throw new Unparsable(this.token.text);
+    }
+    return items.length === 1 ? items[0]! : { kind: 'list', items };
+  }
+
+  protected isCloser(): boolean {
+    const { kind, text } = this.token;
+    return (
+      (kind === 'sign' &&
+        (text === ')' || text === ']' || text === '}' || (text === '[' && this.closesOutward()))) ||
+      (kind === 'command' && (text === '}' || text === 'rangle' || text === 'rbrace'))
+    );
+  }
+
+  /** "]0, 1[": the French way. */
+  protected closesOutward(): boolean {
+    const after = this.tokens[this.at + 1];
+    return after === undefined || after.kind === 'end' || (after.kind === 'command' && after.text === 'cup');
+  }
+}
