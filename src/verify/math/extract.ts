@@ -191,6 +191,11 @@ export function lastNumber(text: string, offset = 0): Candidate | undefined {
   if (!found) return undefined;
   let [written] = found;
   let start = from + found.index;
+  // "not equal to 7" says what the answer is not.
+  if (
+    /\b(?:not|never|neither|isn't)(?: [a-z]{1,12}){0,2} $/i.test(text.slice(Math.max(0, start - 40), start))
+  )
+    return undefined;
   // A minus after an operand subtracts: "10-5" ends with 5.
   if (/^[-−+]/.test(written) && /[\p{L}\p{N})\]%]\s?$/u.test(text.slice(Math.max(0, start - 2), start))) {
     written = written.slice(1);

@@ -13,7 +13,10 @@ export type Tolerance =
 
 /** Toggles of the comparison. */
 export interface MathOptions {
-  /** Applies where a side is written as a decimal; fractions and whole numbers are always exact. Default `{ rounded: 3 }`. */
+  /**
+   * Applies where a side is written as a decimal; two fractions or whole numbers are compared exactly. Default
+   * `{ rounded: 3 }`, under which agreement to six significant digits counts, too, whatever was written.
+   */
   tolerance?: Tolerance;
   /** 50 % against 0.5 (`scale`), against 50 (`number`), or both (`either`, the default). */
   percent?: 'scale' | 'number' | 'either';

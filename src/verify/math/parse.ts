@@ -56,6 +56,14 @@ const trailingCommands = new Set([
   'mod',
 ]);
 
+/** "k ∈ ℤ". */
+const isRange = (node: Node): boolean =>
+  node.kind === 'relation' &&
+  node.ops[0] === '∈' &&
+  node.args[0]!.kind === 'symbol' &&
+  ((node.args[1]!.kind === 'constant' && node.args[1]!.name !== 'empty') ||
+    (node.args[1]!.kind === 'symbol' && /^[RZNQC]/.test(node.args[1]!.name)));
+
 /** Recursive descent over the tokens of an answer; the grammar's upper half, down to powers. */
 export class Parser extends Atoms {
   /** The whole answer: items that commas, semicolons, row breaks or "and" part. */
@@ -73,7 +81,9 @@ export class Parser extends Atoms {
       throw new Unparsable(this.token.text);
     }
     if (items.length === 0) throw new Unparsable('empty');
-    return items.length === 1 ? items[0]! : { kind: 'list', items };
+    // "2kπ, k ∈ ℤ": what the parameter ranges over is no item.
+    const values = items.filter((one, i) => i === 0 || !isRange(one));
+    return values.length === 1 ? values[0]! : { kind: 'list', items: values };
   }
 
   #endsHere(): boolean {

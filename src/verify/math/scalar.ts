@@ -179,12 +179,17 @@ function compareRatios(reference: Node, answer: Node, context: Context): Equalit
 
 /** Letters behind a number that are units, where the other side has no letters: 5m² against 25. */
 function withUnits(node: Node, other: Node): Node {
-  if (symbolsOf(other).size > 0 || !isApply(node, 'mul')) return node;
+  if (symbolsOf(other).size > 0 || !(isApply(node, 'mul') || isApply(node, 'div'))) return node;
   const [value, unit] = node.args as [Node, Node];
   const base = isApply(unit, 'pow') ? unit.args[0]! : unit;
   if (base.kind !== 'symbol' || !isUnit(base.name)) return node;
   const exponent = isApply(unit, 'pow') ? `^${form(unit.args[1]!)}` : '';
-  return { kind: 'apply', op: 'unit', args: [withUnits(value, other)], unit: base.name + exponent };
+  const inner = withUnits(value, other);
+  const name = (node.op === 'div' ? '/' : '') + base.name + exponent;
+  // "m/s": one unit of two letters.
+  if (isApply(inner, 'unit')) return { ...inner, unit: `${inner.unit} ${name}` };
+  if (node.op === 'div') return node;
+  return { kind: 'apply', op: 'unit', args: [inner], unit: name };
 }
 
 /** Compares two values: exactly where both are rational, by tolerance where one is a decimal, else by probing. */

@@ -180,7 +180,12 @@ class Lexer {
       this.#push('letter', bare);
       if (name === 'mathrm' || name === 'text')
         this.tokens.at(-1)!.kind = bare === 'e' || bare === 'i' ? 'letter' : 'text';
-    } else if (/^[^\p{L}]*$/u.test(bare) || /\\/.test(bare) || /[=^_]/.test(bare)) {
+    } else if (
+      /^[^\p{L}]*$/u.test(bare) ||
+      /^[-+]?[\d.,/]+\s/.test(bare) ||
+      /\\/.test(bare) ||
+      /[=^_]/.test(bare)
+    ) {
       // "\text{13}", "\boxed{\frac12}", "\text{ where } x": read as if it stood outside.
       this.#at = start;
       while (this.text[this.#at] === ' ') this.#at++;

@@ -51,7 +51,7 @@ function readingsOf(text: string, budget: Budget): Reading[] {
   };
   add('thousands');
   if (/\d,\d{3}(?!\d)/.test(text)) add('list');
-  if (text.length < 60 && /^[^,()[\]{}]*\d,\d+[^,()[\]{}]*$/.test(text)) add('decimal');
+  if (text.length < 60 && /^[^,()[\]{}]*\d,(?!\d{3}(?!\d))\d+[^,()[\]{}]*$/.test(text)) add('decimal');
   return found;
 }
 
