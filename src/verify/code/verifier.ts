@@ -277,6 +277,8 @@ class ProgramRun {
     if (!isWhole) return { status: 'not-plain', message: 'a result that is no plain value', ms };
     const passed: Wire | undefined = reply.ok ? reply.value : undefined;
     if (passed === true) return { status: 'pass', ms };
+    if (!reply.ok && reply.kind !== 'runtime' && reply.kind !== 'timeout')
+      return { status: 'runner', message: `the check: ${reply.message}`, ms };
     // The statements themselves fail on a result of another type: that is the program's doing.
     return { status: 'wrong', ms, ...(!reply.ok && { message: reply.message }) };
   }

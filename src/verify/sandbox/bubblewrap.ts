@@ -115,6 +115,7 @@ function ready(
     send: (line) => void channel.write(`${line}\n`),
     onLine: () => {},
     onEnd: () => {},
+    ended: false,
     kill: async () => {
       told = true;
       child.kill('SIGKILL');
@@ -131,6 +132,7 @@ function ready(
     child.once('error', (error) => fail(error));
     child.once('close', (status, signal) => {
       fail();
+      interpreter.ended = true;
       if (told) return;
       told = true;
       interpreter.onEnd('crash', `the interpreter ended (${signal ?? `status ${status}`})`);

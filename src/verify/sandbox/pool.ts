@@ -46,7 +46,9 @@ export class SandboxPool {
     if (this.#busy >= this.#workers) await new Promise<void>((resolve) => this.#queue.push(resolve));
     else this.#busy++;
     try {
-      const interpreter = await (this.#booting.shift() ?? this.#boot());
+      let interpreter = await (this.#booting.shift() ?? this.#boot());
+      // Something else may have ended one that waited.
+      while (interpreter.ended) interpreter = await (this.#booting.shift() ?? this.#boot());
       this.#fill();
       return this.#lend(interpreter);
     } catch (error) {

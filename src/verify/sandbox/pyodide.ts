@@ -116,6 +116,7 @@ function ready(child: ReturnType<typeof spawn>, limits: SandboxLimits): Promise<
     send: (line) => void channel.write(`${line}\n`),
     onLine: () => {},
     onEnd: () => {},
+    ended: false,
     kill: async () => {
       told = true;
       unwatch();
@@ -139,6 +140,7 @@ function ready(child: ReturnType<typeof spawn>, limits: SandboxLimits): Promise<
     child.once('error', reject);
     child.once('close', (status, signal) => {
       unwatch();
+      interpreter.ended = true;
       reject(new Error(complaint.trim().split('\n').slice(-8).join(' ') || 'it ended at once'));
       tell('crash', `the interpreter ended (${signal ?? `status ${status}`})`);
     });

@@ -68,6 +68,7 @@ function ready(worker: Worker): Promise<Interpreter> {
     });
   let killed = false;
   const end = (message: string) => {
+    interpreter.ended = true;
     onFailure?.(new Error(message));
     if (killed) return;
     killed = true;
@@ -77,6 +78,7 @@ function ready(worker: Worker): Promise<Interpreter> {
     send: (line) => worker.postMessage(line),
     onLine: () => {},
     onEnd: () => {},
+    ended: false,
     reset: () => {
       const done = isReady();
       worker.postMessage('reset');

@@ -52,6 +52,8 @@ export interface Interpreter {
   onLine: (line: string) => void;
   /** Called once, when it ended by itself or was killed by a watchdog. */
   onEnd: (kind: 'crash' | 'memory' | 'output-limit', message: string) => void;
+  /** It has ended, by itself or not: also while it was waiting for work. */
+  ended: boolean;
   /** Ends it at once; resolves when no process or thread of it is left. */
   kill(): Promise<void>;
   /** Makes it as new for the next program. Absent where every program gets an interpreter of its own. */
