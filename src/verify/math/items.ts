@@ -1,4 +1,4 @@
-import { apply, form, integer, isApply, mapChildren, type Node, some, symbolsOf } from './node.js';
+import { apply, form, isApply, mapChildren, type Node, some, symbolsOf } from './node.js';
 
 /** Replaces every part that is written as `what`. */
 export function substitute(node: Node, what: Node, by: Node): Node {
@@ -181,5 +181,3 @@ export function isSetLike(node: Node): boolean {
 const isInfinite = (node: Node): boolean =>
   (node.kind === 'constant' && node.name === 'infinity') ||
   (isApply(node, 'neg') && isInfinite(node.args[0]!));
-
-export { integer };

@@ -40,16 +40,6 @@ export function lastPlaces(
   return found.sort((a, b) => b.at - a.at);
 }
 
-/** Runs of characters of a text, with their places, split at a regular expression without backtracking. */
-export function* pieces(text: string, separator: RegExp): Generator<{ text: string; start: number }> {
-  let start = 0;
-  for (const { 0: found, index } of text.matchAll(separator)) {
-    yield { text: text.slice(start, index), start };
-    start = index + found.length;
-  }
-  yield { text: text.slice(start), start };
-}
-
 const openers = ['\\[', '\\(', '$$', '$'] as const;
 const closers: Record<string, string> = { '\\[': '\\]', '\\(': '\\)', $$: '$$', $: '$' };
 

@@ -1,4 +1,4 @@
-import { apply, integer, isApply, isNumber, type Node, type Relation, symbolsOf } from './node.js';
+import { apply, integer, isApply, type Node, type Relation, symbolsOf } from './node.js';
 import { realValue } from './probe.js';
 import * as q from './rational.js';
 import { type Context, compareScalars, infinite } from './scalar.js';
@@ -254,6 +254,3 @@ function pairUp(a: readonly Interval[], b: readonly Interval[], context: Context
     );
   });
 }
-
-/** A plain number, or what stands for one of the line's ends. */
-export const isPlainEnd = (node: Node): boolean => isNumber(node) || infinite(node) !== undefined;
