@@ -4,6 +4,7 @@ import { configure } from 'anneal';
 import { modelScorer, perplexity } from 'anneal/evaluate';
 import { Generator } from 'anneal/generate';
 import { loadLanguageModel } from 'anneal/models';
+import { toOutputMajor } from 'anneal/nn';
 import type { PretrainedJob } from './pretrained.js';
 import type { OpenSide } from './side.js';
 
@@ -17,6 +18,7 @@ export const open: OpenSide = async (file) => {
   } = JSON.parse(readFileSync(file, 'utf8')) as PretrainedJob;
   configure({ threads });
   const { model } = await loadLanguageModel(source, { weights });
+  toOutputMajor(model);
   const generator = new Generator(model, { slots: 1, capacity: context, chunk });
   return {
     about: `anneal, ${weights} weights, ${threads} threads`,

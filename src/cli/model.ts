@@ -29,15 +29,20 @@ export interface ModelFlags {
 export const loadModel = (path: string, { packed }: ModelFlags = {}): Promise<LanguageModelBundle> =>
   loadLanguageModel(path, { weights: packed ? 'packed' : 'float32' });
 
+/** The same for a model that is neither trained nor saved from here on: in the layout that decoding reads fastest. */
+export async function loadForGeneration(path: string, flags: ModelFlags = {}): Promise<LanguageModelBundle> {
+  const bundle = await loadModel(path, flags);
+  toOutputMajor(bundle.model);
+  return bundle;
+}
+
 /** Loads a model and makes it generate. */
 export async function openModel(
   path: string,
   { packed, ...options }: ModelFlags & { slots: number; capacity?: number },
 ): Promise<OpenModel> {
-  const bundle = await loadModel(path, packed ? { packed } : {});
+  const bundle = await loadForGeneration(path, packed ? { packed } : {});
   const { model, tokenizer, endTokens, chatTemplate, name } = bundle;
-  // Nothing is trained or saved from here on: the layout that decoding reads fastest.
-  toOutputMajor(model);
   const generator = new Generator(model, { ...options, tokenizer });
   return { name, generator, tokenizer, endTokens, chatTemplate };
 }

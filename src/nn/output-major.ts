@@ -1,5 +1,7 @@
+import { allocate } from '../core/dtype.js';
 import { add } from '../core/ops/elementwise.js';
 import { matmul } from '../core/ops/matmul.js';
+import { slice } from '../core/ops/slice.js';
 import { reshape, transpose } from '../core/ops/view.js';
 import type { Tensor } from '../core/tensor.js';
 import { Variable } from '../core/variable.js';
@@ -28,40 +30,66 @@ export function timesTransposed(x: Tensor, w: Tensor): Tensor {
   return reshape(transpose(matmul(w, reshape(x, [rows, inputs]), { transposeB: true })), shape);
 }
 
-/** A linear layer whose weight is stored [outputs, inputs]: the faster layout where few rows are computed at a time. */
+/**
+ * A linear layer whose weight is stored [outputs, inputs]: the faster layout where few rows are computed at a time.
+ * Layers of one input share a weight and take consecutive rows of it: one product, which is found by its equality,
+ * serves them all.
+ */
 export class OutputMajorLinear implements Projection {
-  readonly weight: Variable;
-  readonly bias: Variable | undefined;
+  readonly inputs: number;
+  readonly outputs: number;
 
   constructor(
-    readonly inputs: number,
-    readonly outputs: number,
-    weight: Variable,
-    bias?: Variable,
+    readonly weight: Variable,
+    readonly bias?: Variable,
+    /** First row of the weight, and how many. Default: all. */
+    readonly rows: readonly [start: number, count: number] = [0, weight.shape[0]!],
   ) {
-    this.weight = weight;
-    this.bias = bias;
+    this.inputs = weight.shape[1]!;
+    this.outputs = rows[1];
   }
 
   apply(x: Tensor): Tensor {
     checkInputs(this, x);
-    const y = timesTransposed(x, this.weight);
+    const all = timesTransposed(x, this.weight);
+    const [start, count] = this.rows;
+    const leading = x.shape.slice(0, -1).map(() => null);
+    const y = count === this.weight.shape[0] ? all : slice(all, [...leading, [start, start + count]]);
     return this.bias ? add(y, this.bias) : y;
   }
 
-  /** The layer with the same values; its weight is new, the bias shared. */
-  static from({ inputs, outputs, weight, bias }: Linear): OutputMajorLinear {
-    const data = new Float32Array(weight.size);
-    for (let i = 0; i < inputs; i++) {
-      for (let o = 0; o < outputs; o++) data[o * inputs + i] = weight.data[i * outputs + o]!;
+  /** Layers with the same values as some of one input; their weight is new, the biases are shared. */
+  static from(layers: readonly Linear[]): OutputMajorLinear[] {
+    const [{ inputs, weight }] = layers as [Linear];
+    const total = layers.reduce((n, layer) => n + layer.outputs, 0);
+    const data = allocate('float32', total * inputs);
+    const starts: number[] = [];
+    let start = 0;
+    for (const { outputs, weight: part } of layers) {
+      starts.push(start);
+      for (let i = 0; i < inputs; i++) {
+        for (let o = 0; o < outputs; o++) data[(start + o) * inputs + i] = part.data[i * outputs + o]!;
+      }
+      start += outputs;
     }
-    const turned = new Variable(data, 'float32', [outputs, inputs], {
-      name: weight.name,
-      trainable: weight.trainable,
-      ...(weight.role ? { role: weight.role } : {}),
-    });
-    return new OutputMajorLinear(inputs, outputs, turned, bias);
+    const { name, trainable, role } = weight;
+    const turned = new Variable(data, 'float32', [total, inputs], { name, trainable, ...(role && { role }) });
+    return layers.map(({ outputs, bias }, n) => new OutputMajorLinear(turned, bias, [starts[n]!, outputs]));
   }
+}
+
+/** Properties of a module that project the same input. */
+const groups = [
+  ['q', 'k', 'v'],
+  ['gate', 'up'],
+] as const;
+
+/** The linear layers of a module by property, those of one input together. */
+function linearGroups(module: Module): string[][] {
+  const found = Object.entries(module).flatMap(([key, value]) => (value instanceof Linear ? [key] : []));
+  const joint = groups.filter((group) => group.every((key) => found.includes(key)));
+  const rest = found.filter((key) => !joint.some((group) => (group as readonly string[]).includes(key)));
+  return [...joint.map((group) => [...group]), ...rest.map((key) => [key])];
 }
 
 /**
@@ -75,10 +103,13 @@ export function toOutputMajor(model: Module): number {
   parametersOf(model);
   let count = 0;
   for (const module of modulesOf(model).values()) {
-    for (const [key, value] of Object.entries(module)) {
-      if (!(value instanceof Linear)) continue;
-      (module as Record<string, unknown>)[key] = OutputMajorLinear.from(value);
-      count++;
+    const layers = module as Record<string, Linear | OutputMajorLinear>;
+    for (const keys of linearGroups(module)) {
+      const turned = OutputMajorLinear.from(keys.map((key) => layers[key] as Linear));
+      keys.forEach((key, n) => {
+        layers[key] = turned[n]!;
+      });
+      count += keys.length;
     }
   }
   return count;

@@ -1,5 +1,5 @@
 import type { ServerOptions } from '../../serve/index.js';
-import { loadModel, type ModelFlags } from '../model.js';
+import { loadForGeneration, type ModelFlags } from '../model.js';
 import type { Cli } from '../terminal.js';
 
 interface Flags extends ModelFlags {
@@ -17,7 +17,7 @@ export async function serve(this: Cli, flags: Flags, path: string): Promise<void
   const { terminal } = this;
   const interrupt = terminal.interrupts();
   const [bundle, { createServer }] = await Promise.all([
-    loadModel(path, flags),
+    loadForGeneration(path, flags),
     import('../../serve/index.js'),
   ]);
   const name = flags.name ?? bundle.name;

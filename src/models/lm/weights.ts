@@ -118,8 +118,10 @@ function unpackedRows(weight: PackedWeights, [start, count]: readonly [number, n
 /** Matrices that are not stored as [inputs, outputs] in a variable: what a file gets for them. */
 function specialEntry(module: object): { owned: readonly Variable[]; entry: TensorEntry } | undefined {
   if (module instanceof OutputMajorLinear) {
-    const { weight } = module;
-    return { owned: [weight], entry: entryOf(weight) };
+    const { weight, rows, inputs } = module;
+    const [start, count] = rows;
+    const data = () => (weight.data as Float32Array).subarray(start * inputs, (start + count) * inputs);
+    return { owned: [weight], entry: { type: 'F32', shape: [count, inputs], data } };
   }
   if (!(module instanceof PackedLinear || module instanceof PackedEmbedding)) return undefined;
   const { weight } = module;
