@@ -20,8 +20,8 @@ interface Place {
   /** Folder of the pyodide package. */
   folder: string;
   version: string;
-  /** Command that starts what follows it in an empty network namespace; empty where there is none. */
-  unshare: string[];
+  /** Command that starts what follows it; see `launcher`. */
+  launcher: string[];
 }
 
 class Pyodide implements Sandbox {
@@ -36,7 +36,7 @@ class Pyodide implements Sandbox {
   constructor(place: Place) {
     this.#place = place;
     this.#scratch = realpathSync(mkdtempSync(path.join(tmpdir(), 'anneal-pyodide-')));
-    const network = place.unshare.length > 0 ? ', no network interface' : ', network calls removed';
+    const network = place.launcher.includes('--net') ? ', no network interface' : ', network calls removed';
     this.description = `Pyodide ${place.version} in a process each, Node's permission model${network}`;
   }
 
@@ -45,7 +45,7 @@ class Pyodide implements Sandbox {
       ? '--permission'
       : '--experimental-permission';
     const [command, ...args] = [
-      ...this.#place.unshare,
+      ...this.#place.launcher,
       process.execPath,
       permission,
       `--allow-fs-read=${path.join(this.#place.folder, '*')}`,
@@ -161,7 +161,7 @@ export async function pyodide(): Promise<Sandbox | Unusable> {
     const { version } = JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8')) as {
       version: string;
     };
-    place = { folder, version, unshare: await emptyNetwork() };
+    place = { folder, version, launcher: await launcher() };
   } catch {
     return unusable('pyodide is not installed: npm i pyodide@314.0.7');
   }
@@ -176,14 +176,21 @@ export async function pyodide(): Promise<Sandbox | Unusable> {
   }
 }
 
-/** `unshare`, if it can make an empty network here. */
-async function emptyNetwork(): Promise<string[]> {
-  const command = ['unshare', '--user', '--map-current-user', '--net'];
+/**
+ * What the child is started through: `unshare` for an empty network, `setpriv` so that the kernel ends the child when
+ * this process is killed. As much of it as works here.
+ */
+async function launcher(): Promise<string[]> {
   if (process.platform !== 'linux') return [];
-  try {
-    await run(command[0]!, [...command.slice(1), 'true'], { timeout: 20_000 });
-    return command;
-  } catch {
-    return [];
+  const network = ['unshare', '--user', '--map-current-user', '--net'];
+  const together = ['setpriv', '--pdeathsig', 'KILL'];
+  for (const command of [[...network, ...together], network, together]) {
+    try {
+      await run(command[0]!, [...command.slice(1), 'true'], { timeout: 20_000 });
+      return command;
+    } catch {
+      // Not installed or not allowed: the next best.
+    }
   }
+  return [];
 }
