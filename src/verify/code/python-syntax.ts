@@ -28,11 +28,3 @@ export function functionBody(source: string, name: string): SyntaxNode[] | undef
   }
   return undefined;
 }
-
-/** Takes the common indentation off a block whose first line has lost its own. */
-export function dedent(block: string): string {
-  const [first = '', ...rest] = block.split('\n');
-  const widths = rest.filter((line) => line.trim() !== '').map((line) => /^[ \t]*/.exec(line)![0].length);
-  const width = widths.length > 0 ? Math.min(...widths) : 0;
-  return [first.trimStart(), ...rest.map((line) => line.slice(width))].join('\n');
-}
