@@ -55,6 +55,7 @@ const memoryOf = (t: Tensor): Tensor => (t.node.op.view ? memoryOf(t.node.inputs
 /** Ops that update an input, reading each place before they write it: output → the input it may replace. */
 const updatedInputs: Readonly<Record<string, Readonly<Record<number, number>>>> = {
   cachedAttention: { 1: 3, 2: 4 },
+  decodeAttention: { 1: 1, 2: 2 },
   cacheWrite: { 0: 0 },
   adamw: { 0: 0, 1: 1, 2: 2 },
 };

@@ -1,5 +1,6 @@
 import { attention, attentionParts } from '../core/ops/attention.js';
 import { cachedAttention, cacheWrite } from '../core/ops/cached-attention.js';
+import { canDecodeTogether, decodeAttention } from '../core/ops/decode-attention.js';
 import { add, greater, where } from '../core/ops/elementwise.js';
 import { arange } from '../core/ops/indexing.js';
 import { constant, scalar } from '../core/ops/leaf.js';
@@ -9,7 +10,7 @@ import { reshape } from '../core/ops/view.js';
 import type { Tensor } from '../core/tensor.js';
 import type { CacheExtra } from './cache.js';
 import { ForgetGate } from './forget-gate.js';
-import { Linear, type Projection } from './linear.js';
+import { joint, Linear, type Projection } from './linear.js';
 import { joinHeads, type MixerOptions, type MixingContext, type SequenceMixer, splitHeads } from './mixer.js';
 import { RMSNorm } from './norm.js';
 import { ShortConvolution } from './short-convolution.js';
@@ -104,6 +105,7 @@ export class Attention implements SequenceMixer {
 
   apply(x: Tensor, context: MixingContext): Tensor {
     const { rope, cache, causal, mask } = context;
+    if (this.#decodesTogether(context)) return this.o.apply(this.#decoded(x, context));
     const turned = (t: Tensor, norm: RMSNorm | undefined) => {
       const normal = norm ? norm.apply(t) : t;
       return rope ? rotary(normal, rope.cos, rope.sin) : normal;
@@ -116,6 +118,24 @@ export class Attention implements SequenceMixer {
     const bias = this.#keyBias(x, context);
     const added = mask && bias ? add(mask, bias) : (mask ?? bias);
     return this.o.apply(joinHeads(attention(q, k, v, added ? { causal, mask: added } : { causal })));
+  }
+
+  /** One new token a row, and nothing between the projections and the rotation: there is a kernel for all of it. */
+  #decodesTogether({ rope, cache, length }: MixingContext): boolean {
+    const isPlain = this.#bias === 'none' && !this.qNorm && !this.kNorm && !this.kConvolution;
+    const headDim = this.q.outputs / this.heads;
+    return isPlain && length === 1 && canDecodeTogether(headDim) && !!rope?.all && !!cache?.isFollowing;
+  }
+
+  #decoded(x: Tensor, { rope, cache }: MixingContext): Tensor {
+    const { keys, values, lengths } = cache!;
+    const qkv = joint([this.q, this.k, this.v], x);
+    const [y, nextKeys, nextValues] = decodeAttention(qkv, keys, values, lengths, rope!.all!, {
+      heads: this.heads,
+    });
+    keys.assign(nextKeys);
+    values.assign(nextValues);
+    return y;
   }
 
   #keyBias(x: Tensor, context: MixingContext): Tensor | undefined {

@@ -1,5 +1,6 @@
 import { AnnealError } from '../core/errors.js';
 import { add } from '../core/ops/elementwise.js';
+import { concat } from '../core/ops/join.js';
 import { matmul } from '../core/ops/matmul.js';
 import { formatShape } from '../core/shape.js';
 import type { Tensor } from '../core/tensor.js';
@@ -58,5 +59,40 @@ export function checkInputs({ inputs, outputs }: Projection, x: Tensor): void {
   if (x.shape.at(-1) === inputs) return;
   throw new AnnealError(
     `a projection from ${inputs} to ${outputs} was given ${formatShape(x.shape)}; its last axis must be ${inputs}`,
+  );
+}
+
+/** A projection that computes some rows of a product with a weight that others share. */
+export interface SharedProjection extends Projection {
+  readonly weight: object;
+  readonly bias?: Tensor | undefined;
+  /** Its first output of the whole product, and how many. */
+  readonly rows: readonly [start: number, count: number];
+  /** The whole product, without a bias. */
+  whole(x: Tensor): Tensor;
+}
+
+const isShared = (projection: Projection): projection is SharedProjection => 'whole' in projection;
+
+/** Outputs of several projections of x side by side: the whole product where they share one, else joined. */
+export function joint(projections: readonly Projection[], x: Tensor): Tensor {
+  const shared = projections.filter(isShared);
+  const [first] = shared;
+  let end = 0;
+  const isWhole =
+    first !== undefined &&
+    shared.length === projections.length &&
+    shared.every((one) => {
+      const follows = one.weight === first.weight && one.rows[0] === end && !one.bias;
+      end += one.rows[1];
+      return follows;
+    });
+  if (isWhole) {
+    const all = first.whole(x);
+    if (all.shape.at(-1) === end) return all;
+  }
+  return concat(
+    projections.map((one) => one.apply(x)),
+    -1,
   );
 }

@@ -23,6 +23,8 @@ export interface MixingContext extends AttentionMask {
 export interface MixingCache extends LayerCache {
   /** int32 [B]: tokens that each row has. */
   lengths: Tensor;
+  /** The new tokens' positions follow those of the row: they are lengths, lengths + 1, … */
+  isFollowing: boolean;
   /** int32 [B]: how many of the new tokens of each row are no padding. */
   counts: Tensor;
 }

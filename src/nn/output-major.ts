@@ -5,7 +5,7 @@ import { slice } from '../core/ops/slice.js';
 import { reshape, transpose } from '../core/ops/view.js';
 import type { Tensor } from '../core/tensor.js';
 import { Variable } from '../core/variable.js';
-import { checkInputs, Linear, type Projection } from './linear.js';
+import { checkInputs, Linear, type SharedProjection } from './linear.js';
 import { type Module, modulesOf, parametersOf } from './module.js';
 
 /** Up to this many rows the weight is the better left operand: it is read as it lies, never repacked. */
@@ -35,7 +35,7 @@ export function timesTransposed(x: Tensor, w: Tensor): Tensor {
  * Layers of one input share a weight and take consecutive rows of it: one product, which is found by its equality,
  * serves them all.
  */
-export class OutputMajorLinear implements Projection {
+export class OutputMajorLinear implements SharedProjection {
   readonly inputs: number;
   readonly outputs: number;
 
@@ -50,12 +50,17 @@ export class OutputMajorLinear implements Projection {
   }
 
   apply(x: Tensor): Tensor {
-    checkInputs(this, x);
-    const all = timesTransposed(x, this.weight);
+    const all = this.whole(x);
     const [start, count] = this.rows;
     const leading = x.shape.slice(0, -1).map(() => null);
     const y = count === this.weight.shape[0] ? all : slice(all, [...leading, [start, start + count]]);
     return this.bias ? add(y, this.bias) : y;
+  }
+
+  /** The product with all rows of the weight. */
+  whole(x: Tensor): Tensor {
+    checkInputs(this, x);
+    return timesTransposed(x, this.weight);
   }
 
   /** Layers with the same values as some of one input; their weight is new, the biases are shared. */

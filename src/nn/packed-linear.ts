@@ -6,7 +6,7 @@ import { transpose } from '../core/ops/view.js';
 import type { Tensor } from '../core/tensor.js';
 import { Variable } from '../core/variable.js';
 import type { TokenEmbedding } from './embedding.js';
-import { checkInputs, type Projection } from './linear.js';
+import { checkInputs, type SharedProjection } from './linear.js';
 
 /** The storage of a packed matrix, [outputs, inputs]; see `PackedMatrix` for what it means. */
 export interface PackedData {
@@ -62,7 +62,7 @@ export class PackedWeights implements PackedMatrix {
  * with a scale, and perhaps a minimum, per block. Several projections of one input share a matrix and take
  * consecutive rows of it: one product, which is found by its equality, serves them all.
  */
-export class PackedLinear implements Projection {
+export class PackedLinear implements SharedProjection {
   readonly inputs: number;
   readonly outputs: number;
 
@@ -77,12 +77,17 @@ export class PackedLinear implements Projection {
   }
 
   apply(x: Tensor): Tensor {
-    checkInputs(this, x);
-    const all = this.weight.apply(x);
+    const all = this.whole(x);
     const [start, count] = this.rows;
     const leading = x.shape.slice(0, -1).map(() => null);
     const y = count === this.weight.outputs ? all : slice(all, [...leading, [start, start + count]]);
     return this.bias ? add(y, this.bias) : y;
+  }
+
+  /** The product with all rows of the matrix. */
+  whole(x: Tensor): Tensor {
+    checkInputs(this, x);
+    return this.weight.apply(x);
   }
 }
 

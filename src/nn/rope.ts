@@ -103,6 +103,8 @@ export function ropeFrequencies({ headDim, base = 10000, scaling }: RopeOptions)
 export interface RopeTables {
   cos: Tensor;
   sin: Tensor;
+  /** The tables of all positions, [positions, headDim/2], if `cos` and `sin` are rows of them. */
+  all?: { cos: Tensor; sin: Tensor };
 }
 
 /** Rotary tables of a model; made once per length, in float64, and rounded at the end. */
@@ -129,7 +131,7 @@ export class Rope {
     const [b, t] = positions.shape as [number, number];
     const { cos, sin } = this.#table(limit);
     const rows = (table: Variable) => reshape(gather(table, positions), [b, 1, t, this.#size]);
-    return { cos: rows(cos), sin: rows(sin) };
+    return { cos: rows(cos), sin: rows(sin), all: { cos, sin } };
   }
 
   /** The table that `at` reads: variables, so that programs share it instead of each holding a copy. */

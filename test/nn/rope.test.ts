@@ -44,7 +44,10 @@ describe('rotary tables', () => {
     const rope = new Rope({ headDim: 6, base: 100, scaling: { type: 'linear', factor: 2 } });
     const { cos, sin } = rope.upTo(9);
     const positions = Int32Array.of(8, 0, 3, 3, 5, 1);
-    const run = program({ positions: int32([2, 3]) }, ({ positions }) => ({ ...rope.at(positions, 20) }));
+    const run = program({ positions: int32([2, 3]) }, ({ positions }) => {
+      const { cos, sin } = rope.at(positions, 20);
+      return { cos, sin };
+    });
     const rows = await run({ positions });
     expect(rows.cos.shape).toEqual([2, 1, 3, 3]);
     const all = interpret([cos, sin]).map(({ data }) => data);

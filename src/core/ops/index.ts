@@ -13,6 +13,7 @@ export {
   type PerAxis,
 } from './conv-functions.js';
 export * from './cross-entropy.js';
+export { canDecodeTogether, decodeAttention } from './decode-attention.js';
 export * from './einsum.js';
 export * from './elementwise.js';
 export * from './indexing.js';

@@ -125,6 +125,7 @@ export class Transformer {
       const own = cache && {
         ...cache.cache.layers[i]!,
         lengths: cache.lengths,
+        isFollowing: options.positions === undefined,
         counts: cache.counts ?? full([rows], length, 'int32'),
       };
       x = layer.apply(x, { ...context, cache: own });
