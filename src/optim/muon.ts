@@ -202,7 +202,7 @@ function scaleOf(rule: MuonScale, inputs: number, outputs: number): number {
 /**
  * Muon: momentum, then the orthogonal polar factor of it as the update, for linear maps and filters only
  * (Jordan 2024; Polar Express, section 5). Embeddings, heads, gains and biases need another optimiser:
- * see `byRole`.
+ * see `groups`.
  * @throws AnnealError when a parameter without a role, or with another one, is given to it.
  */
 export function muon(options: MuonOptions): Optimizer {

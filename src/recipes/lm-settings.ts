@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { type MixerKind, mixers } from '../nn/mixers.js';
 import { section } from './settings.js';
 
 const positive = (initial: number) => z.int().min(1).default(initial);
@@ -17,6 +18,8 @@ const tokenizer = section({
   file: z.string().optional().describe('tokenizer.json, for kind=file'),
 });
 
+const kinds = Object.keys(mixers) as [MixerKind, ...MixerKind[]];
+
 /** A Llama-style transformer; see LanguageModelConfig. */
 const model = section({
   layers: positive(4).describe('layers'),
@@ -31,7 +34,18 @@ const model = section({
   context: positive(128).describe('tokens in a row'),
   mlp: z.enum(['swiglu', 'gelu', 'relu2']).default('swiglu').describe('kind of MLP'),
   norm: z.enum(['rms', 'layer']).default('rms').describe('kind of normalisation'),
-  positions: z.enum(['rope', 'none', 'learned']).default('rope').describe('how positions enter'),
+  attention: z.enum(kinds).default('softmax').describe('how positions exchange information'),
+  keyConvolution: z
+    .int()
+    .min(1)
+    .optional()
+    .describe(
+      'width of a causal convolution on the keys, 1: none (default: 3 for path and path-fox, else 1)',
+    ),
+  positions: z
+    .enum(['rope', 'none', 'learned'])
+    .optional()
+    .describe('how positions enter (default: rope for softmax, else none)'),
   ropeBase: z.number().gt(1).default(10000).describe('base of the rotary angles'),
   qkNorm: z.boolean().default(false).describe('normalise queries and keys'),
   tied: z.boolean().default(true).describe('the output head is the embedding'),

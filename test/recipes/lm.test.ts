@@ -2,6 +2,7 @@ import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
+import { loadLanguageModel } from '../../src/models/index.js';
 import { loadRecipe } from '../../src/recipes/index.js';
 import { type LaunchOptions, launch } from '../../src/recipes/launch.js';
 import { readRun } from '../../src/train/index.js';
@@ -91,6 +92,31 @@ describe('lm', () => {
     expect(parts.derived.trainingTokens).toBe(half + 12);
     expect(written).toEqual([expect.stringMatching(/^left out line 6 of .*songs\.jsonl: no JSON/)]);
     expect(existsSync(file('none'))).toBe(false);
+  });
+
+  it.each([
+    ['path', { keyConvolution: 3, positions: 'none' }, []],
+    ['path-fox', { keyConvolution: 2, positions: 'none' }, ['model.keyConvolution=2', 'optimizer.name=muon']],
+    ['stick-breaking', { keyConvolution: 1, positions: 'none' }, []],
+    ['fox', { keyConvolution: 3, positions: 'rope' }, ['model.keyConvolution=3', 'model.positions=rope']],
+  ])('trains %s attention, and its checkpoint is that model again', async (attention, expected, settings) => {
+    const overrides = [`data=${file('song.txt')}`, `model.attention=${attention}`, ...settings];
+    const { outcome, record } = await run(`attention-${attention}`, overrides);
+    expect(outcome).toMatchObject({ status: 'finished', step: 6 });
+    const losses = record!.events.flatMap((event) =>
+      event.kind === 'evaluate' ? [event.metrics.loss!] : [],
+    );
+    expect(losses.at(-1)).toBeLessThan(losses[0]! - 0.05);
+    const { model } = await loadLanguageModel(record!.directory);
+    expect(model.config).toMatchObject({ attention, ...expected });
+  });
+
+  it('has rotary positions and no convolution unless told otherwise, and names the kinds of attention', async () => {
+    const plain = await run('plain', [`data=${file('song.txt')}`]);
+    const { model } = await loadLanguageModel(plain.record!.directory);
+    expect(model.config).toMatchObject({ attention: 'softmax', keyConvolution: 1, positions: 'rope' });
+    const unknown = run('none', [`data=${file('song.txt')}`, 'model.attention=linear'], { dryRun: true });
+    await expect(unknown).rejects.toThrow('stick-breaking');
   });
 
   it('takes a tokenizer from a file', async () => {
