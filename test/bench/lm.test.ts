@@ -11,6 +11,7 @@ import { findFile } from '../../bench/lm/data.js';
 import { type DuelResult, duel } from '../../bench/lm/duel.js';
 import { open } from '../../bench/lm/ours-training.js';
 import { prompts } from '../../bench/lm/pretrained.js';
+import { recipeRow, runRecipe } from '../../bench/lm/recipe-loss.js';
 import { CLAIMS, ROW_IDS, speedRow } from '../../bench/lm/rows.js';
 import { rowsOf } from '../../bench/lm/serving.js';
 import { NANOGPT, writeTrainingJob } from '../../bench/lm/training-job.js';
@@ -52,6 +53,7 @@ describe('the suite', () => {
   it('has the rows that are promised, with their bounds', () => {
     expect(Object.entries(CLAIMS).map(([id, { better, target }]) => [id, better, target])).toEqual([
       ['shakespeare-loss', 'lower', 1.88],
+      ['shakespeare-loss-exact', 'lower', null],
       ['shakespeare-time', 'lower', 0.75],
       ['gpt6-loss-gap', 'lower', 0.01],
       ['sampling', 'higher', 2.5],
@@ -225,6 +227,33 @@ describe('a training job', () => {
     expect(loss).toBeLessThan(first.losses[0]!);
     const events = readFileSync(path.join(at, 'run', 'events.jsonl'), 'utf8');
     expect(events.split('\n').filter((line) => line.includes('"train"'))).toHaveLength(20);
+  });
+});
+
+describe('the recipe whose loss is promised', () => {
+  const text = path.join(folder, 'recipe.txt');
+  writeFileSync(text, 'To be, or not to be, that is the question:\n'.repeat(60));
+  const small = ['steps=3', 'batch=2', 'model.layers=1', 'model.dim=16', 'model.heads=2', 'model.context=16'];
+
+  it('is run by the command line, with its own settings but for what is given', async () => {
+    const run = await runRecipe(text, small);
+    expect(run).toMatchObject({ status: 'finished', step: 3 });
+    expect(run.config).toMatchObject({ model: { positions: 'rope', mlp: 'gelu' }, optimizer: { lr: 2e-3 } });
+    // 18 characters: an untrained model of them is near log 18 = 2.89.
+    expect(run.summary.loss).toBeGreaterThan(1);
+    expect(run.summary.loss).toBeLessThan(3);
+    const again = await runRecipe(text, small);
+    expect(again.summary.loss).toBe(run.summary.loss);
+    const row = recipeRow(run);
+    expect(row).toMatchObject({ id: 'shakespeare-loss', value: run.summary.loss, target: 1.88, repeats: 1 });
+    expect(row.met).toBe(run.summary.loss <= 1.88);
+    expect(row.note).toContain('after step 3, over the whole validation text');
+    expect(row.note).toContain('positions rope instead of learned, peak rate 0.002 instead of 0.001');
+  });
+
+  it('passes on why it failed', async () => {
+    await expect(runRecipe(path.join(folder, 'absent.txt'))).rejects.toThrow('absent.txt');
+    await expect(runRecipe(text, ['steps=0'])).rejects.toThrow('steps');
   });
 });
 
