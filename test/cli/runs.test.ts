@@ -77,10 +77,13 @@ describe('anneal run lm', () => {
   });
 
   it('learns the words', () => {
-    // A new model knows nothing of its characters; of a text of random words, ln 16 nats a word remain.
+    // A new model knows nothing of its characters but, with a tied head, leans a little towards repeating the last:
+    // its logit is dim · std = 0.64 above the others'. Of a text of random words, ln 16 nats a word remain.
     const evaluations = eventsOf('whole').filter((event) => event.kind === 'evaluate');
     const losses = evaluations.map((event) => event.metrics.perCharacter!);
-    expect(losses[0]).toBeCloseTo(Math.log(new Set(words.join(' ')).size), 1);
+    const uniform = Math.log(new Set(words.join(' ')).size);
+    expect(losses[0]).toBeGreaterThan(uniform);
+    expect(losses[0]).toBeLessThan(uniform + 0.1);
     expect(losses.at(-1)).toBeLessThan(1.3);
     expect(losses.at(-1)).toBeGreaterThan(Math.log(words.length) / 6);
   });
