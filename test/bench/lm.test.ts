@@ -298,7 +298,9 @@ describe('the client of the server', () => {
   it('counts tokens and times what is between them', async () => {
     const { tokens, gaps } = await streamCompletion({ url: await listening, model: '6' }, [5, 6], 6, [2]);
     expect([tokens, gaps.length]).toEqual([6, 5]);
-    for (const gap of gaps) expect(gap).toBeGreaterThan(2);
+    // A late timer shortens the gap behind it: what is sure is the sum, of which the first token may miss a part.
+    expect(Math.min(...gaps)).toBeGreaterThanOrEqual(0);
+    expect(gaps.reduce((sum, gap) => sum + gap, 0)).toBeGreaterThan(8);
     expect(seen).toMatchObject({ prompt: [5, 6], max_tokens: 6, stream: true, logit_bias: { 2: -100 } });
   });
 
