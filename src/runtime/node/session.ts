@@ -32,11 +32,34 @@ export function createSession(environment: Environment, request: SessionRequest)
     const options = sessionOptions(environment, request);
     try {
       // `request` is used until then, and with it the memory of the weights that the options point at.
-      return await createFromArray(environment, request, options);
+      return await whenDomainIsKnown(request, () => createFromArray(environment, request, options));
     } finally {
       api.ReleaseSessionOptions(options);
     }
   });
+}
+
+/** Settles once a session with kernels has been made. */
+let domainKnown: Promise<boolean> | undefined;
+
+/**
+ * ONNX Runtime enters the domain of custom operators into a table of the process, without a lock: of two first
+ * sessions at a time, one would fail. So the first one is made alone.
+ */
+async function whenDomainIsKnown<T>({ kernels = [] }: SessionRequest, make: () => Promise<T>): Promise<T> {
+  if (kernels.length === 0) return make();
+  while (domainKnown !== undefined) {
+    if (await domainKnown) return make();
+  }
+  const first = make();
+  domainKnown = first.then(
+    () => true,
+    () => {
+      domainKnown = undefined;
+      return false;
+    },
+  );
+  return first;
 }
 
 function sessionOptions(environment: Environment, request: SessionRequest): Pointer {
