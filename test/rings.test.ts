@@ -77,9 +77,10 @@ const rings: Record<string, number> = {
   train: 3,
   evaluate: 3,
   verify: 3,
-  recipes: 4,
-  cli: 4,
-  serve: 4,
+  rl: 4,
+  recipes: 5,
+  cli: 5,
+  serve: 5,
 };
 const ringOf = (file: string) => rings[folderOf(file)] ?? Number.NaN;
 
