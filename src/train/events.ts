@@ -9,7 +9,14 @@ export type Metrics = Readonly<Record<string, number | null>>;
 
 /** What happened, without its time. `step` is the number of updates done by then. */
 export type EventBody =
-  | { kind: 'start'; microBatches: number; parameters: number; steps: number; flopsPerStep: number }
+  | {
+      kind: 'start';
+      microBatches: number;
+      parameters: number;
+      steps: number;
+      /** Absent where steps differ. */
+      flopsPerStep?: number;
+    }
   /** The run goes on from this step: train, evaluate, sample and save events of later steps no longer count. */
   | { kind: 'resume'; microBatches: number }
   | {
@@ -24,8 +31,18 @@ export type EventBody =
       /** Tokens or examples a second over this step. */
       rate: number;
       metrics?: Metrics;
+      /** What kind of update it was, where a run has several. */
+      phase?: string;
+      /** Updates that each policy has had by then, where a run has policies. */
+      updates?: Readonly<Record<string, number>>;
     }
-  | { kind: 'evaluate'; metrics: Metrics; isBest: boolean; ms: number }
+  | {
+      kind: 'evaluate';
+      metrics: Metrics;
+      isBest: boolean;
+      ms: number;
+      updates?: Readonly<Record<string, number>>;
+    }
   | { kind: 'sample'; value: Json }
   | { kind: 'save'; checkpoint: string; isBest: boolean; ms: number }
   | { kind: 'note'; text: string; data?: Json }

@@ -28,8 +28,8 @@ export interface EvaluateOptions {
   batches?: readonly Feeds[] | (() => Iterable<Feeds> | AsyncIterable<Feeds>);
   /** Metrics of the caller's own, beside or instead of those of `batches`. */
   run?: (moment: Moment) => Promise<Readonly<Record<string, number>>>;
-  /** The metric that decides which checkpoint is best. Default `loss`. */
-  metric?: string;
+  /** The metric that decides which checkpoint is best. Default `loss`. Null: none is. */
+  metric?: string | null;
   /** Default `lower`. */
   better?: 'lower' | 'higher';
   /** Evaluations without improvement after which the run ends. Default: it never ends early. */
@@ -52,8 +52,38 @@ export interface ModelFiles {
   read(folder: string): Promise<void>;
 }
 
+/** Settings that every run has, whatever an update of it is. */
+export interface RunOptions {
+  /** Updates of the whole run. */
+  steps: number;
+  evaluate?: EvaluateOptions;
+  /** Something to look at, e.g. generated text: what it returns goes into the log and, if it is text, to the terminal. */
+  sample?: { every: number; run: (moment: Moment) => Promise<Json> };
+  save?: SaveOptions;
+  /** Run directory. Absent: nothing is written. */
+  directory?: string;
+  /** The resolved config, for the run directory. A run goes on only with the config that it began with. */
+  config?: Json;
+  /** Go on with the run that the directory holds. False: refuse such a directory. Default true. */
+  resume?: boolean;
+  /** The terminal. False: silence. */
+  progress?: boolean | ProgressOptions;
+  /** Highest FLOP/s of the machine, for the share of it that is used; `measure` spends 0.3 s. Default: not shown. */
+  peakFlops?: number | 'measure';
+  /** Also write TensorBoard event files into <directory>/tensorboard. Default false. */
+  tensorBoard?: boolean;
+  /** Write report.md when the run ends. Default true where there is a directory. */
+  report?: boolean;
+  /** Called with every event. */
+  onEvent?: (event: RunEvent) => void;
+  /** Ends the run after the step under way, with a checkpoint. */
+  signal?: AbortSignal;
+  /** Do the same on SIGINT and SIGTERM; a second one ends the process at once. Default true. */
+  handleSignals?: boolean;
+}
+
 /** Settings of `train`. */
-export interface TrainOptions<I extends Readonly<Record<string, InputSpec>>> {
+export interface TrainOptions<I extends Readonly<Record<string, InputSpec>>> extends RunOptions {
   /** A module, or variables by the names that checkpoints use. Those with `trainable: false` are stored, not trained. */
   parameters: Module | ReadonlyMap<string, Variable>;
   /** Inputs of the step: one per entry of a batch. */
@@ -63,8 +93,6 @@ export interface TrainOptions<I extends Readonly<Record<string, InputSpec>>> {
   /** Batches. `next` must return arrays that it does not write to again before the next-but-one call. */
   data: BatchSource;
   optimizer: Optimizer;
-  /** Updates of the whole run. */
-  steps: number;
   /**
    * Parts that each batch is cut into along its leading axis. `auto` times the divisors of the batch and takes the
    * fastest; a resumed run keeps the choice. Default 1.
@@ -77,16 +105,6 @@ export interface TrainOptions<I extends Readonly<Record<string, InputSpec>>> {
     /** Evaluate, sample and store the averaged weights as the model. Default true. */
     evaluate?: boolean;
   };
-  evaluate?: EvaluateOptions;
-  /** Something to look at, e.g. generated text: what it returns goes into the log and, if it is text, to the terminal. */
-  sample?: { every: number; run: (moment: Moment) => Promise<Json> };
-  save?: SaveOptions;
-  /** Run directory. Absent: nothing is written. */
-  directory?: string;
-  /** The resolved config, for the run directory. A run goes on only with the config that it began with. */
-  config?: Json;
-  /** Go on with the run that the directory holds. False: refuse such a directory. Default true. */
-  resume?: boolean;
   /** State beside parameters, optimiser and data that a resumed run needs. */
   extra?: { save(): Json; restore(state: Json): void };
   modelFiles?: ModelFiles;
@@ -102,20 +120,6 @@ export interface TrainOptions<I extends Readonly<Record<string, InputSpec>>> {
   keepPrevious?: boolean;
   /** What `rate` counts, and how many one step has. Default: examples, the batch's leading axis. */
   units?: { name: string; perStep: number };
-  /** The terminal. False: silence. */
-  progress?: boolean | ProgressOptions;
-  /** Highest FLOP/s of the machine, for the share of it that is used; `measure` spends 0.3 s. Default: not shown. */
-  peakFlops?: number | 'measure';
-  /** Also write TensorBoard event files into <directory>/tensorboard. Default false. */
-  tensorBoard?: boolean;
-  /** Write report.md when the run ends. Default true where there is a directory. */
-  report?: boolean;
-  /** Called with every event. */
-  onEvent?: (event: RunEvent) => void;
-  /** Ends the run after the step under way, with a checkpoint. */
-  signal?: AbortSignal;
-  /** Do the same on SIGINT and SIGTERM; a second one ends the process at once. Default true. */
-  handleSignals?: boolean;
 }
 
 /** How a run ended. */

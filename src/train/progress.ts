@@ -1,4 +1,5 @@
-import type { RunEvent } from './events.js';
+import type { EventOf, RunEvent } from './events.js';
+import type { RunWork } from './run.js';
 
 /** Where and how progress is shown. */
 export interface ProgressOptions {
@@ -64,19 +65,15 @@ export class Progress {
   private readonly every: number;
   private readonly loss = new Smoothed();
   private readonly stepMs = new Smoothed(0.95);
+  private readonly rate = new Smoothed(0.95);
+  /** Last values of the metrics that the run wants to be seen. */
+  private readonly figures = new Map<string, Smoothed>();
   private shownAt = Number.NEGATIVE_INFINITY;
   private isLineOpen = false;
 
   constructor(
     options: ProgressOptions,
-    private readonly run: {
-      steps: number;
-      unit: string;
-      /** Units of one step. */
-      perStep: number;
-      flopsPerStep: number;
-      peakFlops: number | undefined;
-    },
+    private readonly run: RunWork & { peakFlops: number | undefined },
   ) {
     this.stream = options.stream ?? process.stderr;
     this.isTerminal = this.stream.isTTY === true;
@@ -89,7 +86,14 @@ export class Progress {
       case 'train': {
         this.loss.add(event.loss);
         this.stepMs.add(event.ms);
-        this.show(event.step, event.lr);
+        this.rate.add(event.rate);
+        for (const [name, value] of Object.entries(event.metrics ?? {})) {
+          if (value === null || !this.run.figures?.includes(name)) continue;
+          const figure = this.figures.get(name) ?? new Smoothed(0.8);
+          figure.add(value);
+          this.figures.set(name, figure);
+        }
+        this.show(event);
         break;
       }
       case 'evaluate':
@@ -116,31 +120,34 @@ export class Progress {
   }
 
   /** The state of the run in one line. */
-  line(step: number, lr: number): string {
+  line({ step, lr, phase }: Pick<EventOf<'train'>, 'step' | 'lr' | 'phase'>): string {
     const { steps, unit, perStep, flopsPerStep, peakFlops } = this.run;
     const seconds = this.stepMs.value / 1000;
+    const rate = perStep === undefined ? this.rate.value : perStep / seconds;
+    const figures = [...this.figures].map(([name, { value }]) => `${name} ${Number(value.toPrecision(3))}`);
     const parts = [
-      `step ${step}/${steps}`,
-      `loss ${this.loss.value.toFixed(3)}`,
-      `${count(perStep / seconds)} ${unit}/s`,
+      `step ${step}/${steps}${phase === undefined ? '' : ` ${phase}`}`,
+      ...(figures.length > 0 ? figures : [`loss ${this.loss.value.toFixed(3)}`]),
+      `${count(rate)} ${unit}/s`,
     ];
-    if (peakFlops !== undefined)
+    if (peakFlops !== undefined && flopsPerStep !== undefined)
       parts.push(`MFU ${((100 * flopsPerStep) / seconds / peakFlops).toFixed(0)} %`);
     parts.push(`lr ${Number(lr.toPrecision(3))}`, `${duration((steps - step) * seconds)} left`);
     return parts.join('  ');
   }
 
-  private show(step: number, lr: number): void {
+  private show(event: EventOf<'train'>): void {
+    const { step } = event;
     const isLast = step === this.run.steps;
     if (!this.isTerminal) {
-      if (step % this.every === 0 || isLast) this.stream.write(`${this.line(step, lr)}\n`);
+      if (step % this.every === 0 || isLast) this.stream.write(`${this.line(event)}\n`);
       return;
     }
     const now = performance.now();
     if (now - this.shownAt < renewal && !isLast) return;
     this.shownAt = now;
     // A line longer than the terminal would wrap, and then not be renewed but repeated.
-    const text = this.line(step, lr).slice(0, Math.max(20, (this.stream.columns ?? 120) - 1));
+    const text = this.line(event).slice(0, Math.max(20, (this.stream.columns ?? 120) - 1));
     this.stream.write(`\r\x1b[2K${text}`);
     this.isLineOpen = true;
     if (isLast) this.end();

@@ -15,13 +15,13 @@ export class Scores {
   constructor(private readonly options: Pick<EvaluateOptions, 'metric' | 'better' | 'patience'> = {}) {}
 
   /**
-   * Takes note of an evaluation. A value that is not finite is never the best.
+   * Takes note of an evaluation. A value that is not finite is never the best, and without a metric none is.
    * @returns whether it is the best so far.
    * @throws AnnealError if the metric that decides is not among the metrics.
    */
   observe(step: number, metrics: Readonly<Record<string, number>>): boolean {
     const { metric = 'loss', better = 'lower', patience = Number.POSITIVE_INFINITY } = this.options;
-    const value = metrics[metric];
+    const value = metric === null ? Number.NaN : metrics[metric];
     if (value === undefined) {
       throw new AnnealError(
         `evaluate: there is no metric "${metric}" among ${Object.keys(metrics).join(', ') || 'none'}`,

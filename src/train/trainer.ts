@@ -1,27 +1,16 @@
 import path from 'node:path';
-import { writeFileAtomically } from '../checkpoint/atomic.js';
 import { AnnealError } from '../core/errors.js';
 import type { Program } from '../core/program.js';
 import type { Variable } from '../core/variable.js';
 import type { Feeds, Json } from '../data/batch-source.js';
 import type { WeightAverage } from './average.js';
-import {
-  checkpointPath,
-  checkpointSteps,
-  lastCheckpoint,
-  pruneCheckpoints,
-  readState,
-  setDamagedAside,
-  type TrainState,
-  writeCheckpoint,
-} from './checkpoints.js';
-import type { EventBody, RunEvent } from './events.js';
+import { lastCheckpoint } from './checkpoints.js';
+import type { EventBody } from './events.js';
 import { readEvents } from './events.js';
 import { Feeder } from './feeder.js';
-import type { Moment, TrainOptions } from './options.js';
-import { Smoothed } from './progress.js';
+import type { TrainOptions } from './options.js';
+import { type OwnState, Run, type RunWork } from './run.js';
 import type { RunDirectory } from './run-directory.js';
-import { Scores } from './scores.js';
 import {
   evaluationProgram,
   fastestSplit,
@@ -51,67 +40,51 @@ export class NonFiniteError extends AnnealError {
 type AnyOptions = TrainOptions<Record<string, never>>;
 type AnyProgram = Program<string, string>;
 
-/** Everything of one run that the loop drives: where it stands, and the things that it can do. */
-export class Trainer {
-  step = 0;
-  /** Whether evaluation and sample of this step are done. */
-  isEvaluated = false;
-  readonly scores: Scores;
-  resumedFrom: number | undefined;
+/** A run of `train`: batches from a stream, one program for the update. */
+export class Trainer extends Run {
   microBatches = 1;
-  readonly loss = new Smoothed();
-  /** Seconds of earlier sessions. */
-  private earlierSeconds = 0;
-  private readonly started = performance.now();
   private readonly feeder: Feeder;
   private readonly stored: StoredState;
   private readonly parts: StepParts;
   private update!: AnyProgram;
   private evaluation: AnyProgram | undefined;
-  /** Step and phase of the last checkpoint. */
-  private saved = '';
-  private readonly early: RunEvent[] = [];
-  private readonly listeners: ((event: RunEvent) => void)[] = [];
 
   constructor(
     private readonly options: AnyOptions,
-    parameters: ReadonlyMap<string, Variable>,
+    private readonly parameters: ReadonlyMap<string, Variable>,
     private readonly average: WeightAverage | undefined,
-    private readonly directory: RunDirectory | undefined,
+    directory: RunDirectory | undefined,
   ) {
+    super(options, directory);
     const { inputs, loss, optimizer, modelFiles, keepPrevious = true } = options;
     const trainable = [...parameters.values()].filter((p) => p.trainable);
     this.parts = { inputs, loss: loss as StepParts['loss'], trainable, optimizer, average, keepPrevious };
     const isAverageUsed = average !== undefined && options.average?.evaluate !== false;
     this.stored = new StoredState(parameters, optimizer, average, isAverageUsed, modelFiles);
     this.feeder = new Feeder(options.data);
-    this.scores = new Scores(options.evaluate);
   }
 
-  get seconds(): number {
-    return this.earlierSeconds + (performance.now() - this.started) / 1000;
+  async work(): Promise<RunWork> {
+    const { steps, units } = this.options;
+    return {
+      steps,
+      unit: units?.name ?? 'examples',
+      perStep: units?.perStep ?? (await this.examples()),
+      flopsPerStep: this.update.report().flops,
+    };
   }
 
-  /** Floating-point operations of one update. */
-  get flopsPerStep(): number {
-    return this.update.report().flops;
+  begin(): EventBody {
+    const { microBatches } = this;
+    if (this.resumedFrom !== undefined) return { kind: 'resume', microBatches };
+    const parameters = [...this.parameters.values()].reduce((n, p) => n + p.size, 0);
+    const { flops: flopsPerStep } = this.update.report();
+    return { kind: 'start', microBatches, parameters, steps: this.options.steps, flopsPerStep };
   }
 
   /** Examples of the next batch: its leading axis. */
-  async examples(): Promise<number> {
+  private async examples(): Promise<number> {
     return Math.max(1, ...leadingSizes(this.options.inputs, await this.feeder.peek()));
-  }
-
-  /** From now on the listener sees every event; those that came before anybody listened it sees at once. */
-  listen(listener: (event: RunEvent) => void): void {
-    this.early.forEach(listener);
-    this.listeners.push(listener);
-  }
-
-  emit(body: EventBody): void {
-    const event = this.directory?.append(this.step, body) ?? { time: Date.now(), step: this.step, ...body };
-    if (this.listeners.length === 0) this.early.push(event);
-    for (const listener of this.listeners) listener(event);
   }
 
   /** Compiles the update and takes up the newest checkpoint that is whole, if there is one. */
@@ -127,33 +100,10 @@ export class Trainer {
     this.update = updateProgram(this.parts, this.microBatches, this.parts.keepPrevious);
     // Tracing creates the optimiser's state, which the checkpoint then fills.
     await this.update.compile(await this.feeder.peek());
-    if (state) await this.restore(state);
-  }
-
-  private async restore(state: TrainState): Promise<void> {
-    await this.stored.read(checkpointPath(this.directory!.path, state.step));
-    this.step = state.step;
-    this.isEvaluated = state.isEvaluated;
-    this.scores.restore(state);
-    this.loss.restore(state.smoothedLoss);
-    this.earlierSeconds = state.seconds;
-    this.resumedFrom = state.step;
-    this.saved = this.savedMark();
-  }
-
-  private async newestState(): Promise<TrainState | undefined> {
-    if (!this.directory?.isResumed) return undefined;
-    const { path: folder } = this.directory;
-    for (const step of (await checkpointSteps(folder)).reverse()) {
-      const damage = await damageOf(folder, step);
-      if (damage === undefined) return readState(folder, step);
-      const aside = await setDamagedAside(folder, step);
-      this.emit({
-        kind: 'note',
-        text: `checkpoint step-${step} is damaged and now lies in ${aside}: ${damage}`,
-      });
+    if (state) {
+      await this.stored.read(this.checkpoint(state.step));
+      this.restorePlace(state);
     }
-    return undefined;
   }
 
   private async chooseMicroBatches(): Promise<number> {
@@ -222,7 +172,7 @@ export class Trainer {
       const file = path.join(this.directory.path, 'non-finite', `step-${this.step + 1}.safetensors`);
       await writeBatch(file, inputs, batch);
       text += `; its batch is in ${file}`;
-      if (bad === undefined) await this.save(before);
+      if (bad === undefined) await this.save({ ...this.ownState(), data: before });
       const last = await lastCheckpoint(this.directory.path);
       text += last ? `, the last good state in ${last}` : ', there is no checkpoint of an earlier step';
     }
@@ -231,25 +181,7 @@ export class Trainer {
     throw new NonFiniteError(text, this.step, batch);
   }
 
-  private moment(): Moment {
-    const isLast = this.step === this.options.steps || this.scores.isStopped;
-    return { step: this.step, isLast, directory: this.directory?.path };
-  }
-
-  /**
-   * Evaluates, and decides about the best checkpoint and an early stop.
-   * @returns whether the evaluation is the best so far; undefined if `isInterrupted` ended it.
-   */
-  async evaluate(isInterrupted: () => boolean): Promise<boolean | undefined> {
-    const start = performance.now();
-    const metrics = await this.stored.withModelWeights(() => this.measure(isInterrupted));
-    if (!metrics) return undefined;
-    const isBest = this.scores.observe(this.step, metrics);
-    this.emit({ kind: 'evaluate', metrics, isBest, ms: performance.now() - start });
-    return isBest;
-  }
-
-  private async measure(isInterrupted: () => boolean): Promise<Record<string, number> | undefined> {
+  protected async measure(isInterrupted: () => boolean): Promise<Record<string, number> | undefined> {
     const { batches, run } = this.options.evaluate!;
     const sums: Record<string, number> = {};
     let count = 0;
@@ -267,48 +199,22 @@ export class Trainer {
     return run ? { ...sums, ...(await run(this.moment())) } : sums;
   }
 
-  async sample(): Promise<void> {
-    const { run } = this.options.sample!;
-    const value = await this.stored.withModelWeights(() => run(this.moment()));
-    this.emit({ kind: 'sample', value });
-    if (!this.directory) return;
-    const isText = typeof value === 'string';
-    const file = path.join(this.directory.path, 'samples', `step-${this.step}.${isText ? 'txt' : 'json'}`);
-    await writeFileAtomically(file, isText ? `${value}\n` : `${JSON.stringify(value, undefined, 2)}\n`);
-  }
-
-  private savedMark(): string {
-    return `${this.step} ${this.isEvaluated}`;
-  }
-
-  /**
-   * Writes a checkpoint, unless this very state has one, and removes those that are no longer kept.
-   * @throws AnnealError if the disk is full or refuses; it names the last good checkpoint.
-   */
-  async save(data: Json = this.feeder.cursor): Promise<void> {
-    if (!this.directory || this.saved === this.savedMark()) return;
-    const start = performance.now();
-    const { path: folder } = this.directory;
-    const { step, isEvaluated, microBatches, seconds } = this;
+  protected ownState(): OwnState {
+    const { microBatches, feeder } = this;
     const { weights } = this.stored;
-    const extra = this.options.extra?.save() ?? null;
-    const place = { step, isEvaluated, microBatches, weights, data, extra };
-    const scores = { ...this.scores.state(), smoothedLoss: this.loss.state() };
-    try {
-      const state: TrainState = { format: 1, ...place, ...scores, seconds };
-      await writeCheckpoint(folder, state, (to) => this.stored.write(to));
-    } catch (error) {
-      const last = await lastCheckpoint(folder);
-      const advice = last ? `the run can go on from ${last}` : 'there is no earlier checkpoint';
-      throw new AnnealError(`${(error as Error).message}; ${advice}`, { cause: error });
-    }
-    this.saved = this.savedMark();
-    const { best } = this.scores;
-    const isBest = best?.step === step;
-    this.emit({ kind: 'save', checkpoint: `step-${step}`, isBest, ms: performance.now() - start });
-    this.directory.flush();
-    const { keep = 2 } = this.options.save ?? {};
-    await pruneCheckpoints(folder, keep, best ? [best.step] : []);
+    return { microBatches, weights, data: feeder.cursor, extra: this.options.extra?.save() ?? null };
+  }
+
+  protected writeTensors(folder: string): Promise<void> {
+    return this.stored.write(folder);
+  }
+
+  protected damageOf(step: number): Promise<string | undefined> {
+    return damageOf(this.directory!.path, step);
+  }
+
+  protected override withModelWeights<T>(body: () => Promise<T>): Promise<T> {
+    return this.stored.withModelWeights(body);
   }
 
   /** Leaves the weights that evaluations saw in the parameters. */

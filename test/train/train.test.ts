@@ -425,7 +425,7 @@ describe('train', () => {
   it('counts the operations of all micro-batches of a step', async () => {
     const flops = async (mode: Mode) => {
       const [first] = (await run(mode, 0)).events.filter((e) => e.kind === 'start');
-      return first!.flopsPerStep;
+      return first!.flopsPerStep!;
     };
     const whole = await flops('plain');
     // Both products, forward and twice backward but for the gradient of the data: 2·8·(3·16·3 + 2·6·16) at least.
