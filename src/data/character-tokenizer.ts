@@ -13,6 +13,8 @@ export interface CharacterOptions {
   unknown?: boolean;
   /** Spelling of a token that ends documents; none by default. */
   endOfText?: string;
+  /** Strings that are one token wherever they occur, as the tags of a format; the longest that fits is taken. */
+  phrases?: readonly string[];
 }
 
 const unknownToken = '<unk>';
@@ -46,10 +48,14 @@ export function characterTokenizer(
   return new CharacterTokenizer(kept.sort(byCode), {
     ...(unknown && { unknown: unknownToken }),
     ...(options.endOfText !== undefined && { endOfText: options.endOfText }),
+    ...(options.phrases && { phrases: options.phrases }),
   });
 }
 
-/** One token a character (code point): ids 0 … n-1 in the given order, then the special tokens. */
+/**
+ * One token a character (code point): ids 0 … n-1 in the given order, then the phrases, then the special tokens.
+ * Phrases are text like any other, only shorter in tokens: encoding finds them without `special`, decoding writes them.
+ */
 export class CharacterTokenizer implements Tokenizer {
   readonly size: number;
   readonly endOfText: number | undefined;
@@ -57,25 +63,38 @@ export class CharacterTokenizer implements Tokenizer {
   readonly unknown: number | undefined;
   readonly specialTokens: ReadonlyMap<string, SpecialToken>;
   readonly #spellings: readonly string[];
+  /** Ids of characters. */
   readonly #ids: ReadonlyMap<string, number>;
+  readonly #phrases: ReadonlyMap<string, SpecialToken>;
+  /** Phrases, and phrases with special tokens. */
+  readonly #found: { plain: ReadonlyMap<string, SpecialToken>; all: ReadonlyMap<string, SpecialToken> };
 
-  constructor(characters: readonly string[], special: { unknown?: string; endOfText?: string } = {}) {
+  constructor(
+    characters: readonly string[],
+    special: { unknown?: string; endOfText?: string; phrases?: readonly string[] } = {},
+  ) {
+    const { phrases = [] } = special;
     this.#ids = new Map(characters.map((character, id) => [character, id]));
     const names = [special.unknown, special.endOfText].filter((name) => name !== undefined);
-    if (this.#ids.size !== characters.length || new Set(names).size !== names.length || names.includes('')) {
-      throw new AnnealError('characters and special tokens of a vocabulary must be different and not empty');
+    this.#spellings = [...characters, ...phrases, ...names];
+    if (new Set(this.#spellings).size !== this.#spellings.length || this.#spellings.includes('')) {
+      throw new AnnealError(
+        'characters, phrases and special tokens of a vocabulary must be different and not empty',
+      );
     }
-    this.#spellings = [...characters, ...names];
-    this.specialTokens = new Map(names.map((name, i) => [name, { id: characters.length + i }]));
+    const first = characters.length + phrases.length;
+    this.#phrases = new Map(phrases.map((phrase, i) => [phrase, { id: characters.length + i }]));
+    this.specialTokens = new Map(names.map((name, i) => [name, { id: first + i }]));
+    this.#found = { plain: this.#phrases, all: new Map([...this.#phrases, ...this.specialTokens]) };
     this.size = this.#spellings.length;
-    this.unknown = special.unknown === undefined ? undefined : characters.length;
+    this.unknown = special.unknown === undefined ? undefined : first;
     this.endOfText = special.endOfText === undefined ? undefined : this.size - 1;
   }
 
   /** @throws AnnealError for a character outside the vocabulary where it has no unknown token */
   encode(text: string, options: { special?: boolean } = {}): Int32Array {
     const tokens = new TokenBuffer(text.length + 1);
-    const sections = options.special ? splitSpecial(text, this.specialTokens) : [text];
+    const sections = splitSpecial(text, options.special ? this.#found.all : this.#found.plain);
     for (const section of sections) {
       if (typeof section === 'string') {
         for (const character of charactersOf(section)) tokens.push(this.#idOfCharacter(character));
@@ -96,21 +115,25 @@ export class CharacterTokenizer implements Tokenizer {
   }
 
   idOf(token: string): number | undefined {
-    return this.#ids.get(token) ?? this.specialTokens.get(token)?.id;
+    return this.#ids.get(token) ?? this.#found.all.get(token)?.id;
   }
 
   /** Byte-pair encoding without merges, over the whole text: Hugging Face's libraries then split characters. */
   toJSON(): Record<string, unknown> {
-    const special = [...this.specialTokens];
+    const phrases = [...this.#phrases];
     const unknown = this.unknown === undefined ? undefined : this.#spellings[this.unknown]!;
     const vocabulary = new Map(this.#ids);
-    // The unknown token must be in the model's own vocabulary.
+    // Phrases and the unknown token in the model's own vocabulary: other readers number the rest from its size.
+    for (const [phrase, { id }] of phrases) vocabulary.set(phrase, id);
     if (unknown !== undefined) vocabulary.set(unknown, this.unknown!);
     return {
       version: '1.0',
       truncation: null,
       padding: null,
-      added_tokens: special.map(([name, { id }]) => addedToken(name, id)),
+      added_tokens: [
+        ...phrases.map(([name, { id }]) => addedToken(name, id, false)),
+        ...[...this.specialTokens].map(([name, { id }]) => addedToken(name, id)),
+      ],
       normalizer: null,
       pre_tokenizer: null,
       post_processor: null,

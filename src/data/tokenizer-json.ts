@@ -2,7 +2,6 @@ import { AnnealError } from '../core/errors.js';
 import { ByteTokenizer } from './byte-tokenizer.js';
 import { CharacterTokenizer } from './character-tokenizer.js';
 import { PretrainedTokenizer, type TokenizerJson } from './pretrained-tokenizer.js';
-import { addedBySpelling } from './special-tokens.js';
 import type { Tokenizer } from './tokenizer.js';
 
 /**
@@ -45,19 +44,32 @@ function asBytes(json: TokenizerJson): Tokenizer | undefined {
 
 function asCharacters(json: TokenizerJson): Tokenizer | undefined {
   const vocabulary = unmergedVocabulary(json);
-  if (!vocabulary || !isSpecialOnly(json) || json.pre_tokenizer || json.decoder?.type !== 'Fuse')
-    return undefined;
+  if (!vocabulary || json.pre_tokenizer || json.decoder?.type !== 'Fuse') return undefined;
+  const added = json.added_tokens ?? [];
+  const phrases = added.filter(({ special }) => !special);
+  // A phrase that takes white space with it, or only whole words, is none of ours.
+  const isPlain = phrases.every(({ lstrip, rstrip, single_word, normalized }) => {
+    return !lstrip && !rstrip && !single_word && !normalized;
+  });
+  if (!isPlain) return undefined;
+  for (const { content } of phrases) vocabulary.delete(content);
   const unknown = (json.model.unk_token as string | null) ?? undefined;
   if (unknown !== undefined) vocabulary.delete(unknown);
   const characters = [...vocabulary].sort(([, a], [, b]) => a - b).map(([character]) => character);
-  const special = addedBySpelling(json.added_tokens ?? [], true);
-  const ends = [...special.keys()].filter((name) => name !== unknown);
-  // Ids must run: characters, the unknown token, the end of text.
-  const names = [...characters, ...(unknown === undefined ? [] : [unknown]), ...ends];
-  const isInOrder = names.every((name, id) => (vocabulary.get(name) ?? special.get(name)?.id) === id);
+  const ends = added.filter(({ special, content }) => special && content !== unknown);
+  // Ids must run: characters, phrases, the unknown token, the end of text.
+  const ids = new Map([...vocabulary, ...added.map(({ content, id }): [string, number] => [content, id])]);
+  const names = [
+    ...characters,
+    ...phrases.map(({ content }) => content),
+    ...(unknown === undefined ? [] : [unknown]),
+    ...ends.map(({ content }) => content),
+  ];
+  const isInOrder = names.every((name, id) => ids.get(name) === id);
   if (!isInOrder || ends.length > 1 || characters.some((one) => [...one].length !== 1)) return undefined;
   return new CharacterTokenizer(characters, {
     ...(unknown !== undefined && { unknown }),
-    ...(ends[0] !== undefined && { endOfText: ends[0] }),
+    ...(ends[0] && { endOfText: ends[0].content }),
+    ...(phrases.length && { phrases: phrases.map(({ content }) => content) }),
   });
 }
