@@ -5,11 +5,13 @@ import type { Installer } from './memory.js';
 
 const { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r12, r13, r14, r15 } = gp;
 
-/** What an operator does, for fixed shapes. All tensors are float32. */
+/** What an operator does, for fixed shapes. Its results are float32. */
 export interface OperatorSpec {
   name: string;
   /** Bytes of each input, checked before every run. */
   inputBytes: readonly number[];
+  /** Element type of each input, by ONNX's numbers. */
+  inputTypes: readonly number[];
   outputShapes: readonly (readonly number[])[];
   /**
    * `void task(void **frame, size_t index)`: does part `index` of the work. frame[0] is `parameters`, then
@@ -58,11 +60,15 @@ const at = {
   task: 31,
   tasks: 32,
   parameters: 33,
+  inputTypes: 34,
 } as const;
-const words = 34;
+const words = 35;
 
 /** Whatever structs point at. It belongs to the process, as sessions may outlive the factory that served them. */
 const kept: object[] = [];
+
+/** Addresses of the functions that every operator has. */
+type Accessors = Record<'one' | 'zero' | 'self' | 'last' | 'inputType' | number, Pointer>;
 
 /** Layout of the struct that is filled in: the one with KernelComputeV2 and in-place pairs. */
 const structVersion = 18n;
@@ -92,7 +98,7 @@ const stackBytes = frameBytes + 16;
 export class OperatorFactory {
   readonly #install: Installer;
   readonly #ort: Ort;
-  readonly #functions: Record<'one' | 'zero' | 'self' | 'last' | number, Pointer>;
+  readonly #functions: Accessors;
   readonly #compute: Pointer;
   readonly #inPlace = new Map<string, Pointer>();
 
@@ -106,7 +112,7 @@ export class OperatorFactory {
 
   /** Address of a new OrtCustomOp. */
   make(spec: OperatorSpec): Pointer {
-    const { inputBytes, outputShapes } = spec;
+    const { inputBytes, inputTypes, outputShapes } = spec;
     if (inputBytes.length + outputShapes.length > maxTensors)
       throw new Error(`${spec.name}: too many tensors`);
     const struct = pointerArray(words);
@@ -115,7 +121,7 @@ export class OperatorFactory {
     struct[at.version] = structVersion;
     struct[at.createKernel] = functions.self;
     struct[at.getName] = functions[at.name]!;
-    struct[at.getInputType] = functions.one;
+    struct[at.getInputType] = functions.inputType;
     struct[at.getOutputType] = functions.one;
     struct[at.getInputCount] = functions[at.inputCount]!;
     struct[at.getOutputCount] = functions[at.outputCount]!;
@@ -132,6 +138,7 @@ export class OperatorFactory {
     struct[at.inputCount] = BigInt(inputBytes.length);
     struct[at.outputCount] = BigInt(outputShapes.length);
     struct[at.inputBytes] = this.#keep(BigUint64Array.from(padded(inputBytes), BigInt));
+    struct[at.inputTypes] = this.#keep(BigUint64Array.from(padded(inputTypes), BigInt));
     struct[at.outputs] = this.#outputTable(outputShapes);
     struct[at.task] = spec.task;
     struct[at.tasks] = BigInt(spec.tasks);
@@ -148,8 +155,8 @@ export class OperatorFactory {
     return this.#keep(BigUint64Array.from([...table, ...Array<bigint>(16).fill(0n)]));
   }
 
-  /** Functions that return a constant, their first argument, or a word of the struct that it points at. */
-  #accessors(): Record<'one' | 'zero' | 'self' | 'last' | number, Pointer> {
+  /** Functions that return a constant, their first argument, a word of the struct that it points at, or an input's type. */
+  #accessors(): Accessors {
     const a = new Assembler('avx2');
     const offsets = new Map<string, number>();
     const define = (name: string, body: () => void) => {
@@ -162,6 +169,10 @@ export class OperatorFactory {
     define('one', () => a.movImmediate(rax, 1));
     define('last', () => a.movImmediate(rax, 0x7fffffff));
     define('self', () => a.mov(rax, rdi));
+    define('inputType', () => {
+      a.mov(rax, { base: rdi, offset: 8 * at.inputTypes });
+      a.mov(rax, { base: rax, index: rsi, scale: 8 });
+    });
     for (const word of [at.name, at.inputCount, at.outputCount]) {
       define(String(word), () => a.mov(rax, { base: rdi, offset: 8 * word }));
     }

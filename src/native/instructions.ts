@@ -80,6 +80,8 @@ export const instructions = {
   /** Of pairs of floats, as doubles. */
   unpackLowPair: { map: 1, prefix: 1, opcode: 0x14, wide: 1 },
   unpackHighPair: { map: 1, prefix: 1, opcode: 0x15, wide: 1 },
+  /** Adds the lowest floats. */
+  addScalar: { map: 1, prefix: 2, opcode: 0x58, scalar: true },
   /** Stores the lowest float. */
   storeScalar: { map: 1, prefix: 2, opcode: 0x11, scalar: true },
 } as const satisfies Record<string, Instruction>;

@@ -1,3 +1,4 @@
+import { dtypes } from '../core/dtype.js';
 import { domain } from '../onnx/lower.js';
 import type { KernelRequest, Kernels } from '../runtime/backend.js';
 import { check, loadOrt, type Ort, type Pointer, resultOf } from '../runtime/node/ort-api.js';
@@ -6,6 +7,7 @@ import { OperatorFactory, type OperatorSpec } from './custom-op.js';
 import type { InstructionSet } from './instructions.js';
 import { compileMatmul } from './matmul-kernel.js';
 import { matmulOperator } from './matmul-operator.js';
+import { compileMatvec, matvecOperator } from './matvec-kernel.js';
 import { compileRows } from './row-kernel.js';
 import { rowOperator } from './row-operators.js';
 
@@ -56,6 +58,12 @@ export class NativeKernels implements Kernels {
   }
 
   #make(request: KernelRequest, set: InstructionSet): string | undefined {
+    const matvec = matvecOperator(request);
+    if (matvec) {
+      const { code } = matvec;
+      const task = this.#codeOf(`matvec${JSON.stringify(code)}`, () => compileMatvec(code, set));
+      return this.#operator(request, { task, ...matvec });
+    }
     // Products are emitted for AVX-512 alone: with 16 short registers they are no faster than ONNX Runtime's.
     const product = set === 'avx512' ? matmulOperator(request) : undefined;
     if (product) {
@@ -80,7 +88,8 @@ export class NativeKernels implements Kernels {
     this.#factory ??= new OperatorFactory(this.#ort, this.#installer());
     const operator = this.#factory.make({
       name,
-      inputBytes: inputs.map(({ shape }) => 4 * sizeOf(shape)),
+      inputBytes: inputs.map(({ shape, dtype }) => dtypes[dtype].bytes * sizeOf(shape)),
+      inputTypes: inputs.map(({ dtype }) => dtypes[dtype].onnx),
       outputShapes: outputs.map(({ shape }) => shape),
       task,
       tasks,

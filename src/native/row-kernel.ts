@@ -2,7 +2,8 @@ import { Assembler, type Memory } from './assembler.js';
 import { ColumnBody, reachable, readsMemory, storeVector } from './column-body.js';
 import { ConstantPool } from './constant-pool.js';
 import type { Formula, Result, Value } from './formula.js';
-import { avx2Mask, gp, type InstructionName, type InstructionSet, tailMask } from './instructions.js';
+import { avx2Mask, gp, type InstructionSet, tailMask } from './instructions.js';
+import { acrossLanes } from './lanes.js';
 
 const { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15 } = gp;
 /** Registers that hold the addresses of tensors, and those among them that belong to the caller. */
@@ -232,7 +233,7 @@ class RowCompiler {
       body.emit();
     });
     reductions.forEach((v, i) => {
-      this.#acrossLanes(v.kind === 'sumOf' ? 'add' : 'max', accumulators[i]!);
+      acrossLanes(this.#a, v.kind === 'sumOf' ? 'add' : 'max', accumulators[i]!, 0);
     });
   }
 
@@ -310,30 +311,6 @@ class RowCompiler {
         if (to === 'matrix') storeVector(a, 0, { base: this.#pointer(tensor), index: rsi }, isTail);
       }
     });
-  }
-
-  /** Combines all lanes of a register and leaves the result in each. */
-  #acrossLanes(operation: 'add' | 'max', register: number): void {
-    const a = this.#a;
-    const other = 0;
-    const steps: [InstructionName, number][] =
-      a.set === 'avx512'
-        ? [
-            ['shuffle128', 0x4e],
-            ['shuffle128', 0xb1],
-            ['permute', 0x4e],
-            ['permute', 0xb1],
-          ]
-        : [
-            ['permute128', 0x01],
-            ['permute', 0x4e],
-            ['permute', 0xb1],
-          ];
-    for (const [name, immediate] of steps) {
-      const isPair = name !== 'permute';
-      a.vector(name, other, isPair ? register : 0, register, { immediate });
-      a.vector(operation, register, register, other);
-    }
   }
 
   /** Sees to it that the row values below a column value have registers. */
