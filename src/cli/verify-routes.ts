@@ -36,6 +36,14 @@ const judging = {
   packed: said("Keep a .gguf file's blocks packed in memory"),
 } as const;
 
+const workers = optionalCount(
+  'Threads of the rules, and programs at once (default: a thread a processor, at most 8)',
+);
+const deadline = count(
+  "Longest time of a row in a thread, in seconds; its clock starts when the row's turn has come",
+  '5',
+);
+
 const kinds = ['auto', 'math', 'choice', 'state', 'text', 'code'] as const;
 
 const answer = buildCommand({
@@ -52,6 +60,8 @@ const answer = buildCommand({
       question: optionalText('What was asked'),
       type: { kind: 'enum', values: kinds, default: 'auto', brief: 'What kind of answer it is' },
       out: optionalText('Verify the rows of a JSONL file, and write verdicts to this one'),
+      workers,
+      deadline,
       ...judging,
       json,
     },
@@ -67,13 +77,13 @@ const answer = buildCommand({
       '  anneal verify program.py.txt --type code --reference problem.json',
       '',
       'A file has rows {"id", "gold", "answer", "question"?, "type"?, "config"?}; verdicts {"id", "verdict", "reason",',
-      '"extracted", "ms"} are written in the same order:',
+      '"extracted", "ms"} are written in the same order. In a row of the type "code" the gold is a problem.',
       '',
-      '  anneal verify rows.jsonl --out verdicts.jsonl',
+      '  anneal verify rows.jsonl --out verdicts.jsonl --workers 8',
     ].join('\n'),
     customUsage: [
       '<answer> --reference REF [--question Q] [--type T] [--judge MODEL]',
-      '<rows.jsonl> --out FILE [--judge MODEL]',
+      '<rows.jsonl> --out FILE [--workers N] [--judge MODEL]',
     ],
   },
 });
@@ -116,9 +126,70 @@ const bench = buildCommand({
   },
 });
 
-/** `anneal verify ANSWER` and `anneal verify bench`. */
+const serve = buildCommand({
+  loader: async () => (await import('./commands/verify-serve.js')).verifyServe,
+  parameters: {
+    positional: { kind: 'tuple', parameters: [] },
+    flags: {
+      port: { kind: 'parsed', brief: 'Port; 0 takes a free one', default: '8001', parse: wholeNumber(0) },
+      host: {
+        kind: 'parsed',
+        brief: 'Address to listen at; 0.0.0.0 for all',
+        default: '127.0.0.1',
+        parse: text,
+      },
+      key: {
+        kind: 'parsed',
+        brief: 'Bearer key that clients need',
+        optional: true,
+        variadic: true,
+        parse: text,
+      },
+      workers,
+      deadline,
+      maxBody: count('Largest body of a request in MiB', '16'),
+      maxRows: count('Rows that may wait or run at once; more are refused', '10000'),
+      noCode: said('Refuse programs'),
+      ...judging,
+    },
+  },
+  docs: {
+    brief: 'Verify answers over HTTP',
+    fullDescription: [
+      'POST /verify takes a row as a JSON object, several as an array, or JSON Lines (content-type',
+      'application/x-ndjson), whose verdicts are streamed in the same order. GET /health says how much waits.',
+      '',
+      '  anneal verify serve --port 8001 --workers 8',
+      `  curl http://127.0.0.1:8001/verify -d '{"gold": "1/2", "answer": "It is \\\\boxed{0.5}"}'`,
+      '  curl http://127.0.0.1:8001/verify -H "content-type: application/x-ndjson" --data-binary @rows.jsonl',
+    ].join('\n'),
+    customUsage: [
+      '[--port N] [--host ADDRESS] [--workers N] [--deadline SECONDS] [--key KEY] [--judge MODEL]',
+    ],
+  },
+});
+
+const battery = buildCommand({
+  loader: async () => (await import('./commands/verify-battery.js')).verifyBattery,
+  parameters: {
+    positional: { kind: 'tuple', parameters: [] },
+    flags: { ...judging, seed: count('Another seed, other gibberish', '0', 0), json },
+  },
+  docs: {
+    brief: 'Try whether a judge can be fooled',
+    fullDescription: [
+      'Shows a judge answers that hold no result: empty ones, gibberish, phrases, markup, injected verdicts. Reports which',
+      'share of each it accepts, and beside it how it does on plain right and wrong answers.',
+      '',
+      '  anneal verify judge --judge http://127.0.0.1:8000/v1 --judge-model qwen3-8b',
+    ].join('\n'),
+    customUsage: ['--judge MODEL [--judge-model NAME] [--no-reference] [--votes N] [--seed N] [--json]'],
+  },
+});
+
+/** `anneal verify ANSWER`, `anneal verify bench`, `anneal verify judge` and `anneal verify serve`. */
 export const verify = buildRouteMap({
-  routes: { answer, bench },
+  routes: { answer, bench, judge: battery, serve },
   defaultCommand: 'answer',
-  docs: { brief: 'Verify answers; measure verifiers' },
+  docs: { brief: 'Verify answers; measure verifiers; serve verdicts' },
 });

@@ -35,7 +35,14 @@ export async function readText(file: string): Promise<string> {
   try {
     return await readFile(file, 'utf8');
   } catch (error) {
-    throw new AnnealError(`cannot read ${file}: ${(error as Error).message}`);
+    // Node's own words name the system call and the path once more.
+    const reasons: Record<string, string> = {
+      ENOENT: 'it does not exist; check the path',
+      EISDIR: 'it is a directory; name a file',
+      EACCES: 'permission is denied',
+    };
+    const { code = '', message } = error as NodeJS.ErrnoException;
+    throw new AnnealError(`cannot read ${file}: ${reasons[code] ?? message}`);
   }
 }
 

@@ -1,7 +1,9 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { inProcess, scratch } from '../support/command.js';
+import type { JudgeBatteryReport } from '../../src/verify/index.js';
+import { chooseSandboxes } from '../../src/verify/sandbox/choose.js';
+import { anneal, ended, inProcess, printed, scratch, start } from '../support/command.js';
 import { JudgeServer, no, refuse, yes } from '../verify/judge-server.js';
 
 const server = new JudgeServer();
@@ -52,6 +54,9 @@ beforeAll(async () => {
   writeFileSync(path.join(cwd, 'empty.key'), '\n');
   writeFileSync(path.join(cwd, 'key'), 'secret\n');
   writeFileSync(path.join(cwd, 'bad.jsonl'), '{"id": "a", "gold": "1"}\n');
+  const tests = [{ kind: 'call', args: [], expected: 1 }];
+  const gold = { language: 'python', entry: 'f', tests };
+  writeFileSync(path.join(cwd, 'code.jsonl'), lines([{ type: 'code', gold, answer: 'x' }]));
   writeFileSync(path.join(cwd, 'bad.json'), '{"language": "cobol"}');
 });
 afterAll(() => server.stop());
@@ -105,6 +110,116 @@ describe('verify', () => {
     expect(code).toBe(2);
     expect(err).toMatch(/^(?:a|7|d|e|rows\.jsonl, row 3): the judge j at \S+ replies with status 401/);
     expect(existsSync(path.join(cwd, 'none.jsonl'))).toBe(false);
+  });
+});
+
+/** A program that is right, one that is wrong, and one that knows the tests it was shown only. */
+const programs = {
+  right: 'Here it is:\n```python\ndef f(x):\n    return [x, x * x]\n```',
+  wrong: '```python\ndef f(x):\n    return x + x\n```',
+  never: '```python\ndef f(x):\n    while True: pass\n```',
+};
+const problem = {
+  language: 'python',
+  entry: 'f',
+  timeMs: 1000,
+  tests: [
+    { kind: 'call', args: [2], expected: [2, 4] },
+    { kind: 'call', args: [3], expected: [3, 9] },
+  ],
+};
+const { sandboxes } = await chooseSandboxes({ sandboxes: ['bubblewrap'] });
+await Promise.all(sandboxes.map((one) => one.close()));
+if (sandboxes.length === 0) console.warn('programs are not verified through the command line: no bubblewrap');
+
+describe.skipIf(sandboxes.length === 0)('verify --type code', () => {
+  beforeAll(() => {
+    writeFileSync(path.join(cwd, 'problem.json'), JSON.stringify(problem));
+    for (const [name, text] of Object.entries(programs)) writeFileSync(path.join(cwd, `${name}.txt`), text);
+  });
+
+  it.each<[keyof typeof programs, string, string]>([
+    ['right', 'correct', 'all-passed'],
+    ['wrong', 'incorrect', 'wrong'],
+    ['never', 'incorrect', 'timeout'],
+  ])('runs a program that is %s', async (name, verdict, reason) => {
+    const args = ['verify', `${name}.txt`, '--type', 'code', '--reference', 'problem.json', '--json'];
+    const { code, out, err } = await inProcess(args, cwd);
+    expect([code, err]).toEqual([0, '']);
+    const found = JSON.parse(out) as { tests: { status: string }[] };
+    expect(found).toMatchObject({ verdict, reason, sandbox: 'bubblewrap' });
+    expect(found.tests).toHaveLength(2);
+  });
+
+  it('takes the program itself, and programs among the rows of a file', async () => {
+    const given = ['verify', programs.right, '--type', 'code', '--reference', 'problem.json'];
+    expect((await inProcess(given, cwd)).out).toMatch(/^correct \(all-passed\)\n/);
+    const code = (answer: string) => ({ type: 'code', gold: problem, answer });
+    writeFileSync(
+      path.join(cwd, 'mixed.jsonl'),
+      lines([code(programs.never), { gold: '1', answer: '1' }, code(programs.right), code('no program')]),
+    );
+    const { code: exit, err } = await inProcess(['verify', 'mixed.jsonl', '--out', 'mixed.out'], cwd);
+    expect([exit, err]).toEqual([0, '']);
+    expect(read('mixed.out').map(({ verdict, reason }) => [verdict, reason])).toEqual([
+      ['incorrect', 'timeout'],
+      ['correct', 'same-form'],
+      ['correct', 'all-passed'],
+      ['incorrect', 'no-code'],
+    ]);
+  });
+});
+
+describe('verify in threads and as a server', () => {
+  const rows = Array.from({ length: 400 }, (_, i) => ({
+    id: i,
+    gold: `${i % 4}/2`,
+    answer: `\\boxed{${i % 3}}`,
+  }));
+
+  it('gives what one thread gives', async () => {
+    writeFileSync(path.join(cwd, 'many.jsonl'), lines(rows));
+    const { code, out, err } = await anneal(
+      ['verify', 'many.jsonl', '--out', 'many.out', '--workers', '8', '--json'],
+      cwd,
+    );
+    expect([code, err]).toEqual([0, '']);
+    // Of each twelve, 0 and 1 agree where the halves are 0, 0/2 and 2/2.
+    const wanted = rows.map(({ id }) => [id, (id % 4) / 2 === id % 3 ? 'correct' : 'incorrect']);
+    expect(read('many.out').map(({ id, verdict }) => [id, verdict])).toEqual(wanted);
+    const correct = wanted.filter(([, verdict]) => verdict === 'correct').length;
+    expect(JSON.parse(out)).toEqual({ rows: 400, correct, incorrect: 400 - correct, abstain: 0 });
+  });
+
+  it('answers over HTTP until it is interrupted', async () => {
+    const child = start(['verify', 'serve', '--port', '0', '--workers', '2'], cwd, null);
+    await printed(child, /at (\S+)\/verify/);
+    const url = /at (\S+)\/verify/.exec(child.output().out)![1]!;
+    const answer = await fetch(`${url}/verify`, { method: 'POST', body: JSON.stringify(rows[2]) });
+    expect(await answer.json()).toMatchObject({ id: 2, verdict: 'incorrect', extracted: '2' });
+    child.kill('SIGINT');
+    await ended(child);
+    expect(child.output().code).toBe(130);
+    expect(child.output().err).toBe('finishing what runs; Ctrl-C once more ends it\n');
+  });
+});
+
+describe('verify judge', () => {
+  it('reports what a judge lets pass', async () => {
+    // A judge that takes every answer's word for it.
+    server.otherwise = (response, asked) => {
+      const [solution = ''] = /<solution>[\s\S]*<\/solution>/.exec(asked.body.messages[0]!.content) ?? [];
+      (/judgment: yes|correct|final answer is/i.test(solution) ? yes : no)(response, asked);
+    };
+    const { code, out, err } = await inProcess(['verify', 'judge', '--json', ...judge], cwd);
+    expect([code, err]).toEqual([0, '']);
+    const report = JSON.parse(out) as JudgeBatteryReport;
+    expect(report.byKind.empty).toEqual({ count: 0, of: 42 });
+    expect(report.byKind.gibberish.count).toBe(0);
+    expect(report.byKind.injection.count).toBeGreaterThan(30);
+    expect(report.controls).toEqual({ right: { count: 6, of: 6 }, wrong: { count: 0, of: 6 } });
+    const shown = await inProcess(['verify', 'judge', ...judge], cwd);
+    expect(shown.out).toMatch(/^\| empty \| 0\.0 % \(0 of 42\) \|$/m);
   });
 });
 
@@ -207,8 +322,19 @@ describe('a mistake of the user', () => {
     [['verify', 'bad.jsonl', '--out', 'x'], 'bad.jsonl, row 1 has no text in "answer"; give every row one'],
     [
       ['verify', 'rows.jsonl', '--out', 'x', '--type', 'code'],
-      '--out takes no programs; verify each with --type code and the --reference of its problem',
+      'rows.jsonl, row 1: its gold is no problem; a problem is {"language": "python"',
     ],
+    [
+      ['verify', 'code.jsonl', '--out', 'x', '--judge', url, '--judge-model', 'j'],
+      '--judge does not judge code: tests do; leave it out, or the rows of type "code"',
+    ],
+    [
+      ['verify', 'rows.jsonl', '--out', 'x', '--workers', '0'],
+      '--workers must be a whole number ≥ 1, not "0"',
+    ],
+    [['verify', 'serve', '--rules-first'], '--rules-first is about a judge; name one with --judge'],
+    [['verify', 'serve', '--key', 'a', '--port', 'x'], '--port must be a whole number ≥ 0, not "x"'],
+    [['verify', 'judge'], '--judge is missing: name the model that is to be tried, an address or a file'],
     [
       ['verify', 'x', '--type', 'code', '--reference', 'gone.json'],
       'cannot read --reference gone.json: it does not exist; check the path',
@@ -217,7 +343,8 @@ describe('a mistake of the user', () => {
       ['verify', 'x', '--type', 'code', '--reference', 'bad.json'],
       '--reference bad.json names neither "python" nor "javascript" as its language; a problem is',
     ],
-    [['verify', 'bench', 'gone.jsonl'], 'cannot read gone.jsonl'],
+    [['verify', 'bench', 'gone.jsonl'], 'cannot read gone.jsonl: it does not exist; check the path\n'],
+    [['verify', 'gone.jsonl', '--out', 'x'], 'cannot read gone.jsonl: it does not exist; check the path\n'],
     [
       ['verify', 'bench', 'rows.jsonl'],
       'rows.jsonl, item 1: "gold_correct" is missing instead of true or false; this is no item of VerifyBench',

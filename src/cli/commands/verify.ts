@@ -2,11 +2,13 @@ import { readFile } from 'node:fs/promises';
 import { writeFileAtomically } from '../../checkpoint/atomic.js';
 import { fileError } from '../../checkpoint/file-source.js';
 import { AnnealError } from '../../core/errors.js';
-import { type JsonItem, readItems } from '../../evaluate/items.js';
-import { type AnswerOptions, type AnswerType, answerVerifier } from '../../verify/answer.js';
+import { readItems } from '../../evaluate/items.js';
+import { type AnswerType, answerVerifier } from '../../verify/answer.js';
 import type { CodeProblem } from '../../verify/code/problem.js';
 import { mapLimited } from '../../verify/judge/limit.js';
-import type { Outcome, Verdict, Verifier, VerifyItem } from '../../verify/verdict.js';
+import { inlineRules, RowVerifier } from '../../verify/service/row-verifier.js';
+import { parseRow, problemOf, rowResult } from '../../verify/service/rows.js';
+import type { Outcome, Verdict, Verifier } from '../../verify/verdict.js';
 import type { Cli } from '../terminal.js';
 import { chooseVerifier, type JudgeFlags } from './verify-judge.js';
 
@@ -15,6 +17,9 @@ interface Flags extends JudgeFlags {
   question?: string;
   type: AnswerType | 'code';
   out?: string;
+  workers?: number;
+  /** Seconds. */
+  deadline: number;
   json?: boolean;
 }
 
@@ -81,83 +86,53 @@ async function verifyProgram(answer: string, reference: string, flags: Flags): P
 }
 
 function parseProblem(text: string, file: string): CodeProblem {
-  const fail = (why: string) =>
-    new AnnealError(
-      `--reference ${file} ${why}; a problem is {"language": "python", "entry"?, "tests": [{"kind": "call", "args", "expected"}, …]}`,
-    );
-  let problem: Partial<CodeProblem> | null;
+  let value: unknown;
   try {
-    problem = JSON.parse(text) as typeof problem;
+    value = JSON.parse(text);
   } catch (error) {
-    throw fail(`is no JSON (${(error as Error).message})`);
+    throw new AnnealError(`--reference ${file} is no JSON: ${(error as Error).message}`);
   }
-  if (problem?.language !== 'python' && problem?.language !== 'javascript')
-    throw fail('names neither "python" nor "javascript" as its language');
-  if (!Array.isArray(problem.tests) || problem.tests.length === 0) throw fail('has no tests');
-  return { id: file, ...problem } as CodeProblem;
+  return problemOf(value, `--reference ${file}`);
 }
 
-/** Options of a row's `config`: those of `answerVerifier`, and the names that other verifiers' test cases use. */
-function optionsOf(config: unknown): AnswerOptions {
-  if (typeof config !== 'object' || config === null) return {};
-  const { floatDigits, strict, allowSetRelation, targets: _, ...own } = config as Record<string, unknown>;
-  return {
-    ...(typeof floatDigits === 'number' && floatDigits !== 6 && { tolerance: { digits: floatDigits } }),
-    ...(typeof strict === 'boolean' && { strictSymbols: strict }),
-    ...(typeof allowSetRelation === 'boolean' && { setFromRelation: allowSetRelation }),
-    ...own,
-  };
-}
+/** Rows from which on threads pay: the start of one takes as long as some hundred rows. */
+const rowsForThreads = 256;
 
-const types = new Set<unknown>(['auto', 'math', 'choice', 'state', 'text']);
-
-function rowOf(row: JsonItem, place: string) {
-  const textOf = (names: readonly string[]) => {
-    const value = names.map((name) => row[name]).find((one) => one !== undefined);
-    if (typeof value === 'string') return value;
-    if (typeof value === 'number') return String(value);
-    throw new AnnealError(`${place} has no text in "${names.join('" or "')}"; give every row one`);
-  };
-  const { question, type } = row;
-  if (type !== undefined && !types.has(type))
-    throw new AnnealError(
-      `${place} has the type ${JSON.stringify(type)}; known are ${[...types].join(', ')}`,
-    );
-  return {
-    id: row.id ?? place,
-    type: type as AnswerType | undefined,
-    options: optionsOf(row.config),
-    item: {
-      id: String(row.id ?? place),
-      answer: textOf(['answer']),
-      reference: textOf(['gold', 'reference']),
-      ...(typeof question === 'string' && { question }),
-    },
-  };
+/** The rules for the rows of a file: in threads where those are asked for or pay, else in this one. */
+async function openRules(
+  flags: Flags,
+  count: number,
+): Promise<{ rules: Verifier; close: () => Promise<void> }> {
+  const { workers, deadline } = flags;
+  if (workers === undefined && count < rowsForThreads)
+    return { rules: inlineRules, close: () => Promise.resolve() };
+  const { VerifierPool } = await import('../../verify/service/pool.js');
+  const pool = new VerifierPool({ ...(workers !== undefined && { workers }), deadlineMs: 1000 * deadline });
+  return { rules: pool, close: () => pool.close() };
 }
 
 /** Verifies the rows of a file, several at once; verdicts are written in the order of the rows, all or none. */
 async function verifyFile(this: Cli, flags: Flags, file: string, out: string): Promise<void> {
-  const { type } = flags;
-  if (type === 'code')
-    throw new AnnealError(
-      '--out takes no programs; verify each with --type code and the --reference of its problem',
-    );
-  const rows = (await readItems(file)).map((row, i) => rowOf(row, `${file}, row ${i + 1}`));
+  const items = await readItems(file);
+  const rows = items.map((row, i) => parseRow(row, `${file}, row ${i + 1}`, flags.type));
+  const isCode = rows.some(({ kind }) => kind === 'code');
+  if (isCode && flags.judge !== undefined)
+    throw new AnnealError('--judge does not judge code: tests do; leave it out, or the rows of type "code"');
+  const { rules, close: closeRules } = await openRules(flags, rows.length);
   // The judge is opened once; the rules before it are those of the row.
-  const rulesOf = new Map<VerifyItem, Verifier>(
-    rows.map((row) => [row.item, answerVerifier({ type: row.type ?? type, ...row.options })]),
-  );
-  const rules: Verifier = { name: 'rules', verify: (item) => rulesOf.get(item)!.verify(item) };
   const { verifier, close } = await chooseVerifier(rules, flags);
+  const code = flags.workers === undefined ? {} : { workers: flags.workers };
+  const service = new RowVerifier({ answers: verifier, code });
   const signal = this.terminal.interrupts();
   const stop = () => void close();
   signal.addEventListener('abort', stop, { once: true });
+  // Enough to keep the threads, the sandboxes and the judge busy; each has a limit of its own.
+  const width = Math.max(2 * flags.concurrency, 4 * (flags.workers ?? 8));
   let verdicts: Verdict[];
   try {
-    verdicts = await mapLimited(rows, 2 * flags.concurrency, async ({ item }) => {
+    verdicts = await mapLimited(rows, width, async (row) => {
       signal.throwIfAborted();
-      return verifier.verify(item);
+      return service.verify(row, { signal });
     });
   } catch (error) {
     // Ctrl-C: the exit code says it all.
@@ -165,12 +140,11 @@ async function verifyFile(this: Cli, flags: Flags, file: string, out: string): P
     throw error;
   } finally {
     signal.removeEventListener('abort', stop);
-    await close();
+    await Promise.all([close(), service.close()]);
+    await closeRules();
   }
-  const lines = verdicts.map(({ verdict, reason, extracted = null, ms }, i) =>
-    JSON.stringify({ id: rows[i]!.id, verdict, reason, extracted, ms: Math.round(ms * 1000) / 1000 }),
-  );
-  await writeFileAtomically(out, lines.map((line) => `${line}\n`).join(''));
+  const lines = verdicts.map((verdict, i) => `${JSON.stringify(rowResult(rows[i]!.id, verdict))}\n`);
+  await writeFileAtomically(out, lines.join(''));
   const count = (outcome: Outcome) => verdicts.filter(({ verdict }) => verdict === outcome).length;
   const counts = { correct: count('correct'), incorrect: count('incorrect'), abstain: count('abstain') };
   if (flags.json) this.terminal.json({ rows: rows.length, ...counts });

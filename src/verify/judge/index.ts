@@ -1,4 +1,14 @@
 /** Language models as verifiers. No engine is loaded before `localModel` is called; `diskCache` and `loadLocalModel` need Node. */
+export { type Attack, type AttackKind, attackKinds, attacksOn, batteryItems } from './attacks.js';
+export {
+  type BatteryExample,
+  type BatteryItem,
+  type BatteryOptions,
+  type BatteryRate,
+  formatJudgeBattery,
+  type JudgeBatteryReport,
+  judgeBattery,
+} from './battery.js';
 export { type BudgetLimits, JudgeBudget, type Spent } from './budget.js';
 export { cached, memoryCache, type ReplyCache } from './cache.js';
 export {
