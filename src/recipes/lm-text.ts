@@ -9,8 +9,8 @@ import {
   tokenizerFromJSON,
   trainBpe,
 } from '../data/index.js';
-import { documents } from '../data/sources.js';
 import { AnnealError } from '../index.js';
+import { documentsAt, type HubSettings } from './hub-data.js';
 import type { LmConfig } from './lm-settings.js';
 
 /** Texts of documents. */
@@ -22,23 +22,24 @@ export interface Corpus {
 const endOfText = '<|endoftext|>';
 
 /**
- * The documents of text, JSONL and Parquet files. Corrupt lines of JSONL are named on standard error and left out.
+ * The documents of text, JSONL and Parquet files and of datasets on the Hub. Corrupt lines of JSONL are named on standard
+ * error and left out.
  * @param options `field` holds the text of a record; `separator` stands between the documents of a text file
  * @throws AnnealError for files that do not exist or have no text
  */
 export async function readDocuments(
-  patterns: readonly string[],
-  options: { field?: string; separator?: string | undefined } = {},
+  places: string | readonly string[],
+  options: { field?: string; separator?: string | undefined; hub?: HubSettings } = {},
 ): Promise<string[]> {
-  const { field, separator } = options;
+  const { field, separator, hub = { offline: false } } = options;
   const texts: string[] = [];
-  const source = documents(patterns, {
+  const sources = documentsAt(places, hub, {
     text: field,
     ...(separator !== undefined && { separator }),
     onSkip: ({ file, line, reason }) => process.stderr.write(`left out line ${line} of ${file}: ${reason}\n`),
   });
-  for await (const { text } of source) texts.push(text);
-  if (texts.every((text) => text === '')) throw new AnnealError(`there is no text in ${patterns.join(', ')}`);
+  for (const source of sources) for await (const { text } of source) texts.push(text);
+  if (texts.every((text) => text === '')) throw new AnnealError(`there is no text in ${String(places)}`);
   return texts;
 }
 

@@ -29,6 +29,7 @@ import {
 import { languageModelLoss } from '../models/lm/loss.js';
 import { drawCurve, measurePeak, readEvents, seriesOf, type TrainResult, train } from '../train/index.js';
 import { duration } from './format.js';
+import { dataSetting, hubSettings } from './hub-data.js';
 import { modelFilesOf } from './lm-files.js';
 import { optimizerOf } from './lm-optimizer.js';
 import { type LmConfig, lmSettings } from './lm-settings.js';
@@ -75,14 +76,14 @@ export const lm = languageModel({
   name: 'lm',
   summary: 'train a language model on text files',
   data: {
-    data: z
-      .union([z.string().min(1), z.array(z.string().min(1)).min(1)])
-      .describe('text, .jsonl or .parquet files, globs among them'),
+    data: dataSetting.describe(
+      'text, .jsonl or .parquet files, globs among them, or datasets: hf://datasets/owner/name',
+    ),
+    hub: hubSettings,
     field: z.string().default('text').describe('field of JSONL and Parquet rows that holds the text'),
     separator: z.string().min(1).optional().describe('what stands between the documents of a text file'),
   },
-  read: ({ data, field, separator }) =>
-    readDocuments(typeof data === 'string' ? [data] : data, { field, separator }),
+  read: ({ data, hub, field, separator }) => readDocuments(data, { hub, field, separator }),
 });
 
 /** Tokenizer, tokens and model config that follow from the text. */

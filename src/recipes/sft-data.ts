@@ -8,12 +8,12 @@ import {
   TokenDataset,
   type Tokenizer,
 } from '../data/index.js';
-import { records } from '../data/node.js';
 import { packBestFit } from '../data/pack.js';
 import { documentSegments, type Segment } from '../data/rows.js';
 import { fillBatch } from '../data/token-batches.js';
 import { type JsonItem, mapped } from '../evaluate/items.js';
 import { Rng } from '../index.js';
+import { type HubSettings, recordsAt } from './hub-data.js';
 import type { SftConfig } from './sft-settings.js';
 
 /** Conversations from files, and what a person should know about the reading. */
@@ -71,30 +71,34 @@ export function conversationOf(item: JsonItem, fields: Fields = {}): Conversatio
 const named = 3;
 
 /**
- * Reads conversations from JSONL (also .gz) and Parquet files, globs among them. A line that is no JSON, and a record
- * that is no conversation, is left out, counted and named.
+ * Reads conversations from JSONL (also .gz) and Parquet files, globs among them, and from datasets on the Hub. A line
+ * that is no JSON, and a record that is no conversation, is left out, counted and named.
  * @throws AnnealError if a file cannot be read, or nothing in the files can be used
  */
 export async function readConversations(
   paths: string | readonly string[],
   fields: Fields = {},
   limit = Number.POSITIVE_INFINITY,
+  hub: HubSettings = { offline: false },
 ): Promise<ReadConversations> {
   const conversations: Conversation[] = [];
   const bad: string[] = [];
-  const source = records(paths, {
+  const sources = recordsAt(paths, hub, {
     maxCorrupt: Number.POSITIVE_INFINITY,
     onSkip: ({ file, line, reason }) => bad.push(`line ${line} of ${file}: ${reason}`),
   });
   let count = 0;
-  for await (const record of source) {
-    count++;
-    try {
-      conversations.push(conversationOf(record, fields));
-    } catch (error) {
-      bad.push(`record ${count}: ${(error as Error).message}`);
-    }
+  for (const source of sources) {
     if (conversations.length >= limit) break;
+    for await (const record of source) {
+      count++;
+      try {
+        conversations.push(conversationOf(record, fields));
+      } catch (error) {
+        bad.push(`record ${count}: ${(error as Error).message}`);
+      }
+      if (conversations.length >= limit) break;
+    }
   }
   const reasons = bad.slice(0, named).join('; ') + (bad.length > named ? '; …' : '');
   if (conversations.length === 0) {

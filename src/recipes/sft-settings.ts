@@ -1,8 +1,8 @@
 import { z } from 'zod';
+import { dataSetting, hubSettings } from './hub-data.js';
 import { section } from './settings.js';
 
 const positive = (initial: number) => z.int().min(1).default(initial);
-const files = z.union([z.string().min(1), z.array(z.string().min(1)).min(1)]);
 
 /** How items become conversations, where they are not conversations already. */
 const fields = section({
@@ -63,10 +63,11 @@ const save = section({
 /** Settings of the recipe `sft`. */
 export const sftSettings = z.strictObject({
   model: z.string().min(1).describe('model to start from: a directory, a .gguf file or a run'),
-  data: files.describe(
-    '.jsonl or .parquet files of {messages}, {prompt, completion} or {question, answer}, globs among them',
+  data: dataSetting.describe(
+    '.jsonl or .parquet files of {messages}, {prompt, completion} or {question, answer}, globs among them, or datasets: hf://datasets/owner/name',
   ),
-  validationData: files.optional().describe('the same, kept for validation (default: a share of data)'),
+  hub: hubSettings,
+  validationData: dataSetting.optional().describe('the same, kept for validation (default: a share of data)'),
   validation: z.number().gt(0).lt(1).default(0.05).describe('share of data that is kept for validation'),
   limit: z.int().min(2).optional().describe('only the first items of data'),
   fields,

@@ -74,9 +74,11 @@ export const sft = recipe({
 async function prepare(config: SftConfig): Promise<Prepared> {
   const bundle = await loadModel(config);
   const context = Math.min(config.context, bundle.model.config.context);
-  const read = await readConversations(config.data, config.fields, config.limit);
+  const read = await readConversations(config.data, config.fields, config.limit, config.hub);
   const { validationData } = config;
-  const kept = validationData ? await readConversations(validationData, config.fields) : undefined;
+  const kept = validationData
+    ? await readConversations(validationData, config.fields, undefined, config.hub)
+    : undefined;
   const { training, validation } = kept
     ? { training: read.conversations, validation: kept.conversations }
     : splitConversations(read.conversations, config.validation, config.seed);

@@ -37,5 +37,5 @@ export const shakespeare = languageModel({
     evaluate: { every: 250 },
     sample: { every: 1000, tokens: 55 },
   },
-  read: ({ data }) => readDocuments([data]),
+  read: ({ data }) => readDocuments(data),
 });

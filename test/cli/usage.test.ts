@@ -61,7 +61,7 @@ describe('a mistake of the user', () => {
     [['run', 'lmm'], 'there is no recipe "lmm"; did you mean lm?'],
     [
       ['run', 'lm'],
-      'lm needs data=…: text, .jsonl or .parquet files, globs among them (text or a JSON list of text)',
+      'lm needs data=…: text, .jsonl or .parquet files, globs among them, or datasets: hf://datasets/owner/name (text or a JSON list of text)',
     ],
     [['run', 'lm', 'data=none.txt'], 'there is no file none.txt; check the path'],
     [['run', 'lm', 'data=*.csv'], 'no file matches *.csv; check the pattern'],
