@@ -16,9 +16,20 @@ export * from './classification.js';
 export * from './kl-reward.js';
 export * from './losses.js';
 export * from './overlong.js';
+export {
+  Policy,
+  type PolicyOptions,
+} from './policy.js';
+export type { PolicyModel } from './policy-pass.js';
+export { NonFiniteUpdateError, type TrainingSample, type UpdateReport } from './policy-update.js';
 export * from './reward.js';
+export * from './rise/index.js';
+export { type Prompt, type RolloutOptions, sampleSeed } from './rollout.js';
 export type * from './sample.js';
 export * from './schedules.js';
 export * from './step-advantages.js';
+export * from './tango/protocol.js';
+export * from './tasks/index.js';
+export { tokenAt, tokenEnds } from './token-ends.js';
 export * from './token-weights.js';
 export { type ZeroVariancePolicy, zeroVarianceGroups } from './zero-variance.js';

@@ -7,7 +7,6 @@ export {
   parseSolution,
   type StepSpan,
 } from './solution-format.js';
-export { type DecodedTokens, decodeWithEnds, tokenAtEnd } from './token-spans.js';
 export {
   formatVerification,
   type ParsedVerification,
