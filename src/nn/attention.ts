@@ -2,7 +2,8 @@ import { attention, attentionParts } from '../core/ops/attention.js';
 import { cachedAttention, cacheWrite } from '../core/ops/cached-attention.js';
 import { canDecodeTogether, decodeAttention } from '../core/ops/decode-attention.js';
 import { add, greater, where } from '../core/ops/elementwise.js';
-import { arange } from '../core/ops/indexing.js';
+import { arange, gather } from '../core/ops/indexing.js';
+import { concat } from '../core/ops/join.js';
 import { constant, scalar } from '../core/ops/leaf.js';
 import { maskedScore } from '../core/ops/masks.js';
 import { rotary } from '../core/ops/rotary.js';
@@ -11,7 +12,14 @@ import type { Tensor } from '../core/tensor.js';
 import type { CacheExtra } from './cache.js';
 import { ForgetGate } from './forget-gate.js';
 import { joint, Linear, type Projection } from './linear.js';
-import { joinHeads, type MixerOptions, type MixingContext, type SequenceMixer, splitHeads } from './mixer.js';
+import {
+  joinHeads,
+  type MixerOptions,
+  type MixingContext,
+  type PromptKeys,
+  type SequenceMixer,
+  splitHeads,
+} from './mixer.js';
 import { RMSNorm } from './norm.js';
 import { ShortConvolution } from './short-convolution.js';
 
@@ -58,6 +66,11 @@ export function convolved(
 export const windowExtra = (channels: number, width: number): Record<string, CacheExtra> =>
   width > 1 ? { window: { shape: [width - 1, channels] } } : {};
 
+/** Keys and values [B, Hkv, S + T, d]: those of the prompt that each row continues, then its own. */
+function continued({ keys, values, owners }: PromptKeys, k: Tensor, v: Tensor): [Tensor, Tensor] {
+  return [concat([gather(keys, owners), k], 2), concat([gather(values, owners), v], 2)];
+}
+
 /**
  * Softmax attention with grouped queries: `kvHeads` keys and values serve `heads` queries (Ainslie et al. 2023).
  * Scores may carry ALiBi or forget gates, keys a short convolution.
@@ -103,21 +116,27 @@ export class Attention implements SequenceMixer {
     return this.kConvolution !== undefined;
   }
 
+  get continuesPrompts(): boolean {
+    return this.#bias === 'none' && this.kConvolution === undefined;
+  }
+
   apply(x: Tensor, context: MixingContext): Tensor {
-    const { rope, cache, causal, mask } = context;
+    const { rope, cache, causal, mask, past, onKeys } = context;
     if (this.#decodesTogether(context)) return this.o.apply(this.#decoded(x, context));
     const turned = (t: Tensor, norm: RMSNorm | undefined) => {
       const normal = norm ? norm.apply(t) : t;
       return rope ? rotary(normal, rope.cos, rope.sin) : normal;
     };
     const q = turned(splitHeads(this.q.apply(x), this.heads, context), this.qNorm); // [B, H, T, d]
-    const keys = convolved(this.k.apply(x), this.kConvolution, context);
-    const k = turned(splitHeads(keys, this.kvHeads, context), this.kNorm); // [B, Hkv, T, d]
+    const unturned = convolved(this.k.apply(x), this.kConvolution, context);
+    const k = turned(splitHeads(unturned, this.kvHeads, context), this.kNorm); // [B, Hkv, T, d]
     const v = splitHeads(this.v.apply(x), this.kvHeads, context);
     if (cache) return this.o.apply(joinHeads(this.#continued(q, k, v, x, context)));
+    onKeys?.(k, v);
     const bias = this.#keyBias(x, context);
     const added = mask && bias ? add(mask, bias) : (mask ?? bias);
-    return this.o.apply(joinHeads(attention(q, k, v, added ? { causal, mask: added } : { causal })));
+    const [keys, values] = past ? continued(past, k, v) : [k, v];
+    return this.o.apply(joinHeads(attention(q, keys, values, added ? { causal, mask: added } : { causal })));
   }
 
   /** One new token a row, and nothing between the projections and the rotation: there is a kernel for all of it. */

@@ -17,6 +17,19 @@ export interface MixingContext extends AttentionMask {
   documents?: Tensor | undefined;
   /** This layer's part of the cache, which is assigned. */
   cache?: MixingCache | undefined;
+  /** Keys and values of prompts that the rows continue; only for mixers that can (`continuesPrompts`). */
+  past?: PromptKeys | undefined;
+  /** Gets the keys and values [B, kvHeads, T, headDim] that attention computes, from mixers that can continue them. */
+  onKeys?: ((keys: Tensor, values: Tensor) => void) | undefined;
+}
+
+/** What rows that continue prompts attend to before their own tokens. */
+export interface PromptKeys {
+  /** [P, kvHeads, S, headDim] of P prompts, padded to S tokens. */
+  keys: Tensor;
+  values: Tensor;
+  /** int32 [B]: which prompt each row continues. */
+  owners: Tensor;
 }
 
 /** A layer's cache in a pass that continues it. */
@@ -36,6 +49,8 @@ export interface SequenceMixer {
   readonly cacheExtras?: Readonly<Record<string, CacheExtra>>;
   /** Its cache is a state that every token changes: a row can be continued from where it is only. */
   readonly isStateful?: boolean;
+  /** Keys and values are all that it needs of a prompt, so that many rows can share one that is computed once. */
+  readonly continuesPrompts?: boolean;
 }
 
 /** What a mixer is built from. */

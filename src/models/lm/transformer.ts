@@ -1,7 +1,9 @@
 import { AnnealError } from '../../core/errors.js';
-import { add } from '../../core/ops/elementwise.js';
-import { arange } from '../../core/ops/indexing.js';
-import { full } from '../../core/ops/masks.js';
+import { add, greaterEqual, minimum, where } from '../../core/ops/elementwise.js';
+import { arange, gather } from '../../core/ops/indexing.js';
+import { concat } from '../../core/ops/join.js';
+import { scalar } from '../../core/ops/leaf.js';
+import { full, maskedScore, zeros } from '../../core/ops/masks.js';
 import { slice } from '../../core/ops/slice.js';
 import { broadcastTo, reshape } from '../../core/ops/view.js';
 import { Rng } from '../../core/random.js';
@@ -12,7 +14,7 @@ import { Embedding, type TokenEmbedding } from '../../nn/embedding.js';
 import { initialize } from '../../nn/init.js';
 import { Linear, type Projection } from '../../nn/linear.js';
 import { attentionMask } from '../../nn/mask.js';
-import type { MixingContext, SequenceMixer } from '../../nn/mixer.js';
+import type { MixingContext, PromptKeys, SequenceMixer } from '../../nn/mixer.js';
 import { mixers } from '../../nn/mixers.js';
 import { type FeedForward, mlps } from '../../nn/mlp.js';
 import { type Norm, norms } from '../../nn/norm.js';
@@ -36,6 +38,18 @@ export interface ForwardOptions {
    * `counts` int32 [B]: the first tokens of each row that are no padding (default: all); a stateful cache needs it.
    */
   cache?: { cache: KVCache; lengths: Tensor; counts?: Tensor };
+  /** The rows continue prompts, each of which is computed once for all rows that share it; see `sharesPrompts`. */
+  prompts?: SharedPrompts;
+}
+
+/** P prompts, padded on the right to S tokens, and which of them each row continues. */
+export interface SharedPrompts {
+  /** int32 [P, S] */
+  tokens: Tensor;
+  /** int32 [P]: tokens of each that are no padding; may be 0. */
+  lengths: Tensor;
+  /** int32 [B] */
+  owners: Tensor;
 }
 
 /** Options of a new model. */
@@ -112,14 +126,19 @@ export class Transformer {
   hidden(tokens: Tensor, options: ForwardOptions = {}): Tensor {
     const [rows, length] = this.#check(tokens, options);
     const { dim } = this.config;
-    const { cache, documents, prefix, mask, causal } = options;
-    const positions = options.positions ?? (cache && following(cache.lengths, length));
+    const { cache, documents, prefix, mask, causal, prompts } = options;
+    const lengths = cache?.lengths ?? (prompts && gather(prompts.lengths, prompts.owners));
+    const positions = options.positions ?? (lengths && following(lengths, length));
     // No position may lie beyond this: the tables end there.
-    const limit = Math.max(this.config.context, cache?.cache.capacity ?? 0);
+    const padded = (prompts?.tokens.shape[1] ?? 0) + length;
+    const limit = Math.max(this.config.context, cache?.cache.capacity ?? 0, padded);
     const rope = positions ? this.#rope?.at(positions, limit) : this.#rope?.upTo(length);
     const isCausal = causal !== false && !prefix;
-    const visible = attentionMask(length, { causal, documents, prefix, mask });
+    const visible = prompts
+      ? { causal: true, mask: promptMask(lengths!, prompts.tokens.shape[1]!, length) }
+      : attentionMask(length, { causal, documents, prefix, mask });
     const context = { rows, length, rope, documents, isCausal, ...visible };
+    const pasts = prompts && this.#promptKeys(prompts);
     let x = reshape(this.#embed(tokens, positions), [rows * length, dim]);
     this.layers.forEach((layer, i) => {
       const own = cache && {
@@ -128,7 +147,7 @@ export class Transformer {
         isFollowing: options.positions === undefined,
         counts: cache.counts ?? full([rows], length, 'int32'),
       };
-      x = layer.apply(x, { ...context, cache: own });
+      x = layer.apply(x, { ...context, cache: own, past: pasts?.[i] });
     });
     return reshape(this.norm.apply(x), [rows, length, dim]);
   }
@@ -150,11 +169,42 @@ export class Transformer {
     return { layers, kvHeads, headDim, extras: cacheExtras, isStateful };
   }
 
+  /** Whether rows can share prompts that are computed once: every layer needs only keys and values of what came before. */
+  get sharesPrompts(): boolean {
+    return this.layers.every(({ attention }) => attention.continuesPrompts);
+  }
+
+  /** Keys and values of prompts in every layer. What the last one computes beyond them is dropped by the compiler. */
+  #promptKeys({ tokens, owners }: SharedPrompts): PromptKeys[] {
+    const [rows, length] = tokens.shape as [number, number];
+    const context = {
+      rows,
+      length,
+      rope: this.#rope?.upTo(length),
+      isCausal: true,
+      causal: true,
+      mask: undefined,
+    };
+    let x = reshape(this.#embed(tokens, undefined), [rows * length, this.config.dim]);
+    return this.layers.map((layer) => {
+      let found: PromptKeys | undefined;
+      const onKeys = (keys: Tensor, values: Tensor) => {
+        found = { keys, values, owners };
+      };
+      x = layer.apply(x, { ...context, onKeys });
+      return found!;
+    });
+  }
+
   #embed(tokens: Tensor, positions: Tensor | undefined): Tensor {
     const x = this.embedding.apply(tokens);
     if (!this.positions) return x;
     const [, length] = tokens.shape as [number, number];
-    const learned = positions ? this.positions.apply(positions) : slice(this.positions.weight, [[0, length]]);
+    // Padding may lie behind the last position that was learned.
+    const last = this.config.context - 1;
+    const learned = positions
+      ? this.positions.apply(minimum(positions, scalar(last, 'int32')))
+      : slice(this.positions.weight, [[0, length]]);
     return add(x, learned);
   }
 
@@ -173,18 +223,46 @@ export class Transformer {
         `positions must be int32${formatShape(tokens.shape)} like the tokens, not ${formatShape(options.positions.shape)}`,
       );
     }
-    const { cache, documents, prefix, mask, causal } = options;
-    if (!cache) return [rows, length];
+    const { cache, documents, prefix, mask, causal, prompts } = options;
+    if (!cache && !prompts) return [rows, length];
     if (documents || prefix || mask || causal === false) {
       throw new AnnealError(
-        'a pass with a KV cache is causal; documents, prefix, mask and causal: false need one without',
+        `a pass with ${cache ? 'a KV cache' : 'shared prompts'} is causal; documents, prefix, mask and causal: false need one without`,
       );
     }
+    if (prompts) this.#checkPrompts(prompts, rows, options);
+    if (!cache) return [rows, length];
     if (cache.cache.rows !== rows) {
       throw new AnnealError(`the KV cache has ${cache.cache.rows} rows, the tokens ${rows}`);
     }
     return [rows, length];
   }
+
+  #checkPrompts({ tokens, lengths, owners }: SharedPrompts, rows: number, options: ForwardOptions): void {
+    if (options.cache || options.positions)
+      throw new AnnealError('shared prompts take no KV cache and no positions; leave them out');
+    if (!this.sharesPrompts) {
+      throw new AnnealError(
+        `attention "${this.config.attention}" with a key convolution of ${this.config.keyConvolution} cannot share prompts; give it whole rows`,
+      );
+    }
+    if (
+      tokens.rank !== 2 ||
+      lengths.shape.join() !== `${tokens.shape[0]}` ||
+      owners.shape.join() !== `${rows}`
+    ) {
+      throw new AnnealError(
+        `shared prompts need tokens [P, S], lengths [P] and owners [${rows}], not ${[tokens, lengths, owners].map((t) => formatShape(t.shape)).join(', ')}`,
+      );
+    }
+  }
+}
+
+/** 0 where a row sees a key of its prompt, padded to `padded` tokens, or one of its own: additive [B, 1, 1, padded + length]. */
+function promptMask(lengths: Tensor, padded: number, length: number): Tensor {
+  const isPadding = greaterEqual(reshape(arange(padded), [1, 1, 1, padded]), reshape(lengths, [-1, 1, 1, 1]));
+  const own = zeros([lengths.size, 1, 1, length]);
+  return concat([where(isPadding, scalar(maskedScore), 0), own], -1);
 }
 
 /** Positions int32 [B, T] of `length` tokens that follow `lengths` [B]. */
