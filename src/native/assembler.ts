@@ -280,6 +280,16 @@ export class Assembler {
     this.byte(0xe8);
     this.#reference(label);
   }
+  /** Asks for a cache line ahead of its use. An address that is nobody's does no harm. */
+  prefetch(from: Memory): void {
+    const [, x, b] = extensions(0, from);
+    this.byte(0x40 | (x << 1) | b, 0x0f, 0x18);
+    this.#modRm(1, from, 0, 0);
+  }
+  /** Copies rcx words of 8 bytes from rsi to rdi, upwards. */
+  copyWords(): void {
+    this.byte(0xf3, 0x48, 0xa5);
+  }
   /** 32-bit copies, for single floats. */
   mov32(target: number, source: Memory): void {
     const [r, x, b] = extensions(target, source);

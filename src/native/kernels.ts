@@ -4,6 +4,8 @@ import type { KernelRequest, Kernels } from '../runtime/backend.js';
 import { check, loadOrt, type Ort, type Pointer, resultOf } from '../runtime/node/ort-api.js';
 import { detectSupport, type Support } from './cpu.js';
 import { OperatorFactory, type OperatorSpec } from './custom-op.js';
+import { compileDecode } from './decode-kernel.js';
+import { decodeOperator } from './decode-operator.js';
 import type { InstructionSet } from './instructions.js';
 import { compileMatmul } from './matmul-kernel.js';
 import { matmulOperator } from './matmul-operator.js';
@@ -63,6 +65,12 @@ export class NativeKernels implements Kernels {
       const { code } = matvec;
       const task = this.#codeOf(`matvec${JSON.stringify(code)}`, () => compileMatvec(code, set));
       return this.#operator(request, { task, ...matvec });
+    }
+    const decode = decodeOperator(request);
+    if (decode) {
+      const { code } = decode;
+      const task = this.#codeOf(`decode${JSON.stringify(code)}`, () => compileDecode(code, set));
+      return this.#operator(request, { task, ...decode });
     }
     // Products are emitted for AVX-512 alone: with 16 short registers they are no faster than ONNX Runtime's.
     const product = set === 'avx512' ? matmulOperator(request) : undefined;

@@ -72,6 +72,7 @@ const decodeAttentionOp = defineOp<DecodeAttributes>({
   },
   /** GroupQueryAttention takes the projections as they come out of one product, and rotates them itself. */
   lower(b, node, { heads, scale }) {
+    if (b.resultKernel(node, 'decodeAttention', { heads, scale })) return true;
     const [qkv, keys] = node.inputs as [Tensor, Tensor];
     const [rows, kvHeads, , d] = keys.shape as [number, number, number, number];
     if (!b.allowsMicrosoft || qkv.dtype !== 'float32' || d % 16 !== 0) return false;
