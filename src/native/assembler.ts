@@ -113,7 +113,8 @@ export class Assembler {
     if (isVex && (options.mask || options.spread || bits === 512)) throw new Error(`${name}: not in VEX`);
     if (isVex) this.#vex(instruction, target, source, operand, bits);
     else this.#evex(instruction, target, source, operand, bits, options);
-    const unit = isVex ? 0 : instruction.scalar || options.spread ? 4 : bits / 8;
+    const whole = bits / (instruction.half ? 16 : 8);
+    const unit = isVex ? 0 : instruction.scalar || options.spread ? 4 : whole;
     const tail = options.immediate === undefined ? 0 : 1;
     this.#modRm(target & 7, operand, unit, tail);
     if (options.immediate !== undefined) this.byte(options.immediate);
@@ -284,7 +285,7 @@ export class Assembler {
   prefetch(from: Memory): void {
     const [, x, b] = extensions(0, from);
     this.byte(0x40 | (x << 1) | b, 0x0f, 0x18);
-    this.#modRm(1, from, 0, 0);
+    this.#modRm(0, from, 0, 0);
   }
   /** Copies rcx words of 8 bytes from rsi to rdi, upwards. */
   copyWords(): void {

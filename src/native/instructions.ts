@@ -32,6 +32,8 @@ export interface Instruction {
   wide?: 1;
   /** Memory operands are one float whatever the vector length: the unit of EVEX's short displacement. */
   scalar?: true;
+  /** Memory operands are half as long as the vector. */
+  half?: true;
 }
 
 /**
@@ -84,6 +86,36 @@ export const instructions = {
   addScalar: { map: 1, prefix: 2, opcode: 0x58, scalar: true },
   /** Stores the lowest float. */
   storeScalar: { map: 1, prefix: 2, opcode: 0x11, scalar: true },
+  /** Loads the lowest float, and (VEX) the lowest two; the others become 0. */
+  loadScalar: { map: 1, prefix: 2, opcode: 0x10, scalar: true },
+  loadPair: { map: 1, prefix: 3, opcode: 0x10 },
+  /** Picks 32-bit lanes of the third operand by the numbers in the second. */
+  permuteLanes: { map: 2, prefix: 1, opcode: 0x16 },
+  /** Moves the upper 128 bits of 256 in the first operand to the third. */
+  extractHigh: { map: 3, prefix: 1, opcode: 0x39 },
+  /** float16 to floats. */
+  fromHalf: { map: 2, prefix: 1, opcode: 0x13, half: true },
+  /** VEX: a 16-bit word to all. */
+  broadcastWord: { map: 2, prefix: 1, opcode: 0x79 },
+  fromInt: { map: 1, prefix: 0, opcode: 0x5b },
+  maxInt: { map: 2, prefix: 1, opcode: 0x3d },
+  /** second = third >> immediate, on 32-bit lanes; the first operand has to be 2, which is part of the opcode. */
+  shiftIntsRight: { map: 1, prefix: 1, opcode: 0x72 },
+  /** To integers of half the size with saturation, in each 128-bit part. */
+  packInts: { map: 1, prefix: 1, opcode: 0x6b },
+  packWords: { map: 1, prefix: 1, opcode: 0x63 },
+  shuffleBytes: { map: 2, prefix: 1, opcode: 0x00 },
+  unpackLowWords: { map: 1, prefix: 1, opcode: 0x61 },
+  unpackHighWords: { map: 1, prefix: 1, opcode: 0x69 },
+  addWords: { map: 1, prefix: 1, opcode: 0xfd },
+  /** Sums of two neighbouring products: unsigned with signed bytes (saturated), and words. */
+  mulAddBytes: { map: 2, prefix: 1, opcode: 0x04 },
+  mulAddWords: { map: 1, prefix: 1, opcode: 0xf5 },
+  /** VNNI: first + sums of four neighbouring products of unsigned (second) with signed bytes (third). */
+  dotBytes: { map: 2, prefix: 1, opcode: 0x50 },
+  /** VEX: |bytes|, and bytes of the second times the sign of the third. */
+  absBytes: { map: 2, prefix: 1, opcode: 0x1c },
+  signBytes: { map: 2, prefix: 1, opcode: 0x08 },
 } as const satisfies Record<string, Instruction>;
 
 export type InstructionName = keyof typeof instructions;

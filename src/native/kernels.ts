@@ -10,6 +10,8 @@ import type { InstructionSet } from './instructions.js';
 import { compileMatmul } from './matmul-kernel.js';
 import { matmulOperator } from './matmul-operator.js';
 import { compileMatvec, matvecOperator } from './matvec-kernel.js';
+import { compilePacked } from './packed-kernel.js';
+import { packedOperator } from './packed-operator.js';
 import { compileRows } from './row-kernel.js';
 import { rowOperator } from './row-operators.js';
 
@@ -79,12 +81,26 @@ export class NativeKernels implements Kernels {
       const task = this.#codeOf(`matmul${JSON.stringify(code)}`, () => compileMatmul(code));
       return this.#operator(request, { task, ...product });
     }
+    const packed = packedOperator(request, this.#integerSet(set));
+    if (packed) {
+      const { code, set: best, rowBlock } = packed;
+      const emit = () => compilePacked(code, best, rowBlock);
+      return this.#operator(request, {
+        task: this.#codeOf(`packed${best}${rowBlock}${JSON.stringify(code)}`, emit),
+        ...packed,
+      });
+    }
     const found = rowOperator(request);
     if (!found) return undefined;
     return this.#operator(request, {
       task: this.#codeOf(found.code, () => compileRows(found.formula(), set, { causal: found.causal })),
       ...found,
     });
+  }
+
+  /** AVX-512 without VNNI has no advantage for integers. */
+  #integerSet(set: InstructionSet): InstructionSet {
+    return this.#support.reason === undefined && this.#support.hasVnni ? set : 'avx2';
   }
 
   #operator(

@@ -2,7 +2,6 @@ import { add } from '../core/ops/elementwise.js';
 import { gather } from '../core/ops/indexing.js';
 import { type PackedMatrix, packedMatmul, unpackWeights } from '../core/ops/packed-matmul.js';
 import { slice } from '../core/ops/slice.js';
-import { transpose } from '../core/ops/view.js';
 import type { Tensor } from '../core/tensor.js';
 import { Variable } from '../core/variable.js';
 import type { TokenEmbedding } from './embedding.js';
@@ -18,7 +17,7 @@ export interface PackedData {
   values: Uint8Array;
   /** [outputs, blocks] */
   scales: Float32Array;
-  /** [blocks, outputs] */
+  /** [outputs, blocks] */
   minima?: Float32Array | undefined;
 }
 
@@ -48,7 +47,7 @@ export class PackedWeights implements PackedMatrix {
     this.block = block;
     this.values = make(values, [outputs, blocks, (block * bits) / 8]);
     this.scales = make(scales, [outputs, blocks]);
-    this.minima = minima && make(minima, [blocks, outputs]);
+    this.minima = minima && make(minima, [outputs, blocks]);
   }
 
   /** x · Wᵀ, [..., inputs] → [..., outputs]. */
@@ -104,7 +103,7 @@ export class PackedEmbedding implements TokenEmbedding {
   /** Unpacks the rows that are asked for. */
   apply(tokens: Tensor): Tensor {
     const { values, scales, minima, bits } = this.weight;
-    const rowMinima = minima && gather(transpose(minima, [1, 0]), tokens);
+    const rowMinima = minima && gather(minima, tokens);
     return unpackWeights(gather(values, tokens), gather(scales, tokens), bits, rowMinima);
   }
 
@@ -120,7 +119,7 @@ export function unpackData({ bits, block, values, scales, minima }: PackedWeight
   const out = new Float32Array(outputs * blocks * block);
   const zero = bits === 4 ? 8 : 128;
   for (let b = 0; b < outputs * blocks; b++) {
-    const minimum = m ? m[(b % blocks) * outputs + Math.floor(b / blocks)]! : 0;
+    const minimum = m ? m[b]! : 0;
     for (let i = 0; i < block; i++) {
       const at = b * block + i;
       const integer = bits === 8 ? q[at]! : (q[at >> 1]! >> (4 * (at & 1))) & 15;

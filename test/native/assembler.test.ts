@@ -89,6 +89,30 @@ const evex: readonly Case[] = [
   [(a) => a.vector('add', 3, 3, 4, { mask: 1 }), '62f1644958dc', 'vaddps zmm3{k1},zmm3,zmm4'],
   [(a) => a.maskFrom(1, rax), 'c4e17892c8', 'kmovw k1,eax'],
   [(a) => a.maskFrom(3, r10), 'c4c17892da', 'kmovw k3,r10d'],
+  [(a) => a.vector('permuteLanes', 18, 30, 18), '62a20d4016d2', 'vpermps zmm18,zmm30,zmm18'],
+  [
+    (a) => a.vector('fromHalf', 18, 0, { base: r9, offset: 16 }, { bits: 128, mask: 1, zero: true }),
+    '62c27d89135102',
+    'vcvtph2ps xmm18{k1}{z},QWORD PTR [r9+0x10]',
+  ],
+  [
+    (a) => a.vector('shiftIntsRight', 2, 17, 16, { immediate: 4 }),
+    '62b1754072d004',
+    'vpsrld zmm17,zmm16,0x4',
+  ],
+  [
+    (a) => a.vector('dotBytes', 19, 16, { base: r11, offset: 64 }),
+    '62c27d40505b01',
+    'vpdpbusd zmm19,zmm16,ZMMWORD PTR [r11+0x40]',
+  ],
+  [(a) => a.vector('fromInt', 19, 0, 19), '62a17c485bdb', 'vcvtdq2ps zmm19,zmm19'],
+  [
+    (a) => a.vector('extractHigh', 4, 0, 5, { bits: 256, immediate: 1 }),
+    '62f37d2839e501',
+    'vextracti32x4 xmm5,ymm4,0x1',
+  ],
+  [(a) => a.vector('maxInt', 4, 4, 5, { bits: 256 }), '62f25d283de5', '{evex} vpmaxsd ymm4,ymm4,ymm5'],
+  [(a) => a.vector('broadcast', 6, 0, 6, { bits: 256 }), '62f27d2818f6', '{evex} vbroadcastss ymm6,xmm6'],
 ];
 
 const vexAndGeneral: readonly Case[] = [
@@ -155,6 +179,35 @@ const vexAndGeneral: readonly Case[] = [
   [(a) => a.call(rax), 'ffd0', 'call rax'],
   [(a) => a.call(r11), '41ffd3', 'call r11'],
   [(a) => a.ret(), 'c3', 'ret'],
+  [(a) => a.vector('packInts', 0, 1, 9), 'c4c1756bc1', 'vpackssdw ymm0,ymm1,ymm9'],
+  [(a) => a.vector('packWords', 0, 1, 9), 'c4c17563c1', 'vpacksswb ymm0,ymm1,ymm9'],
+  [(a) => a.vector('shuffleBytes', 0, 1, 11), 'c4c27500c3', 'vpshufb ymm0,ymm1,ymm11'],
+  [(a) => a.vector('unpackLowWords', 2, 0, 1, { bits: 128 }), 'c4e17961d1', 'vpunpcklwd xmm2,xmm0,xmm1'],
+  [(a) => a.vector('unpackHighWords', 2, 0, 1, { bits: 128 }), 'c4e17969d1', 'vpunpckhwd xmm2,xmm0,xmm1'],
+  [(a) => a.vector('mulAddBytes', 4, 12, 0), 'c4e21d04e0', 'vpmaddubsw ymm4,ymm12,ymm0'],
+  [(a) => a.vector('mulAddWords', 4, 4, 13), 'c4c15df5e5', 'vpmaddwd ymm4,ymm4,ymm13'],
+  [(a) => a.vector('addWords', 4, 4, 5), 'c4e15dfde5', 'vpaddw ymm4,ymm4,ymm5'],
+  [(a) => a.vector('absBytes', 9, 0, 8), 'c4427d1cc8', 'vpabsb ymm9,ymm8'],
+  [(a) => a.vector('signBytes', 11, 11, 8), 'c4422508d8', 'vpsignb ymm11,ymm11,ymm8'],
+  [(a) => a.vector('shiftIntsRight', 2, 9, 8, { immediate: 4 }), 'c4c13572d004', 'vpsrld ymm9,ymm8,0x4'],
+  [(a) => a.vector('permuteLanes', 10, 13, 10), 'c4421516d2', 'vpermps ymm10,ymm13,ymm10'],
+  [
+    (a) => a.vector('loadPair', 10, 0, { base: r9, offset: 8 }, { bits: 128 }),
+    'c4417b105108',
+    'vmovsd xmm10,QWORD PTR [r9+0x8]',
+  ],
+  [
+    (a) => a.vector('loadScalar', 10, 0, { base: r9 }, { bits: 128 }),
+    'c4417a1011',
+    'vmovss xmm10,DWORD PTR [r9]',
+  ],
+  [
+    (a) => a.vector('broadcastWord', 10, 0, { base: r9 }, { bits: 128 }),
+    'c442797911',
+    'vpbroadcastw xmm10,WORD PTR [r9]',
+  ],
+  [(a) => a.vector('fromHalf', 10, 0, 10, { bits: 128 }), 'c4427913d2', 'vcvtph2ps xmm10,xmm10'],
+  [(a) => a.vector('extractHigh', 9, 0, 5, { immediate: 1 }), 'c4637d39cd01', 'vextracti128 xmm5,ymm9,0x1'],
 ];
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');

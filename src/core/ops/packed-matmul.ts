@@ -1,6 +1,6 @@
-import type { DType } from '../dtype.js';
+import { type DType, isFloat } from '../dtype.js';
 import { AnnealError } from '../errors.js';
-import { checkDTypes, defineOp, floats } from '../op.js';
+import { type Applicable, checkDTypes, defineOp, floats } from '../op.js';
 import { formatShape, sameShape, sizeOf } from '../shape.js';
 import type { Tensor, TensorType } from '../tensor.js';
 import { after } from './after.js';
@@ -19,9 +19,12 @@ type PackedAttributes = {
   coarse: boolean;
 };
 
-function checkPacked([x, values, scales]: readonly TensorType[], { bits, block }: PackedAttributes): void {
+function checkPacked(
+  [x, values, scales, minima]: readonly TensorType[],
+  { bits, block }: PackedAttributes,
+): void {
   const [outputs, blocks, bytes] = values!.shape;
-  checkDTypes([x!, scales!], floats);
+  checkDTypes([x!], floats);
   if (values!.dtype !== 'uint8') throw new AnnealError(`packed values are ${values!.dtype}, not uint8`);
   if (bits !== 4 && bits !== 8)
     throw new AnnealError(`weights of ${bits} bits are not supported, only 4 and 8`);
@@ -31,8 +34,11 @@ function checkPacked([x, values, scales]: readonly TensorType[], { bits, block }
       `weights ${formatShape(values!.shape)} with blocks of ${block} do not fit x ${formatShape(x!.shape)}`,
     );
   }
-  if (!sameShape(scales!.shape, [outputs!, blocks!]))
-    throw new AnnealError(`scales must be ${formatShape([outputs!, blocks!])}`);
+  for (const [name, factors] of Object.entries({ scales: scales!, minima: minima ?? scales! })) {
+    if (!isFloat(factors.dtype)) throw new AnnealError(`${name} are ${factors.dtype}, not floating-point`);
+    if (!sameShape(factors.shape, [outputs!, blocks!]))
+      throw new AnnealError(`${name} must be ${formatShape([outputs!, blocks!])}`);
+  }
 }
 
 /** Integers of packed weights as floats, [..., block]; two of 4 bits share a byte, the first in the low half. */
@@ -55,7 +61,11 @@ export function unpackWeights(values: Tensor, scales: Tensor, bits: number, mini
   return reshape(y, [...y.shape.slice(0, -2), y.shape.at(-2)! * y.shape.at(-1)!]);
 }
 
-const packedMatmulOp = defineOp<PackedAttributes>({
+/** The same factors in the type of the products. */
+const inTypeOf = (x: Tensor, factors: Tensor): Tensor =>
+  factors.dtype === x.dtype ? factors : cast(factors, x.dtype);
+
+const packedMatmulOp: Applicable<PackedAttributes> = defineOp<PackedAttributes>({
   name: 'packedMatmul',
   infer(inputs, attributes) {
     checkPacked(inputs, attributes);
@@ -63,26 +73,47 @@ const packedMatmulOp = defineOp<PackedAttributes>({
     return [{ dtype: x.dtype, shape: [...x.shape.slice(0, -1), values.shape[0]!] }];
   },
   flops: ([x], _attributes, [y]) => 2 * sizeOf(y!.shape) * x!.shape.at(-1)!,
-  decompose: ([x, values, scales], { bits }) => [
-    matmul(x!, unpackWeights(values!, scales!, bits), { transposeB: true }),
-  ],
-  vjp({ inputs: [x, values, scales], attributes: { bits } }, [g]) {
+  decompose([x, values, scales, minima], attributes) {
+    const { block, bits } = attributes;
+    if (!minima) {
+      const weights = unpackWeights(values!, inTypeOf(x!, scales!), bits);
+      return [matmul(x!, weights, { transposeB: true })];
+    }
+    // A minimum is the same for a block, so its part of the product is the block's sum of x times the minimum: a
+    // product of 1/block of the size, exact and cheap.
+    const y = packedMatmulOp.apply([x!, values!, inTypeOf(x!, scales!)], attributes)[0]!;
+    const sums = sum(reshape(x!, [...x!.shape.slice(0, -1), x!.shape.at(-1)! / block, block]), -1);
+    return [add(matmul(sums, inTypeOf(x!, minima), { transposeB: true }), y)];
+  },
+  vjp({ inputs: [x, values, scales, minima], attributes: { bits } }, [g]) {
     if (!g) return [];
     const [outputs, blocks] = scales!.shape as [number, number];
     const inputs = x!.shape.at(-1)!;
     const rows = reshape(g, [-1, outputs]);
     // Unpacked when the gradient arrives and freed after: of constants alone, the runtime would unpack every matrix
     // when the program is loaded, and keep them all.
-    const integers = unpack(after(values!, g), bits, scales!.dtype); // [outputs, blocks, block]
-    const weights = reshape(mul(integers, expandDims(scales!, -1)), [outputs, inputs]);
+    const integers = unpack(after(values!, g), bits, x!.dtype); // [outputs, blocks, block]
+    const scaled = mul(integers, expandDims(inTypeOf(x!, scales!), -1));
+    const weights = minima ? add(scaled, expandDims(inTypeOf(x!, minima), -1)) : scaled;
     const toWeights = matmul(transpose(rows, [1, 0]), reshape(x!, [-1, inputs]));
-    const toScales = sum(mul(reshape(toWeights, [outputs, blocks, inputs / blocks]), integers), -1);
-    return [reshape(matmul(rows, weights), x!.shape), undefined, toScales];
+    const byBlock = reshape(toWeights, [outputs, blocks, inputs / blocks]);
+    const toFactors = (factors: Tensor, t: Tensor) =>
+      factors.dtype === t.dtype ? sum(t, -1) : cast(sum(t, -1), factors.dtype);
+    return [
+      reshape(matmul(rows, reshape(weights, [outputs, inputs])), x!.shape),
+      undefined,
+      toFactors(scales!, mul(byBlock, integers)),
+      ...(minima ? [toFactors(minima, byBlock)] : []),
+    ];
   },
   lower(b, node, { bits, block, coarse }) {
     if (!b.allowsMicrosoft || node.outputs[0]!.dtype !== 'float32') return false;
-    const [x, values] = node.inputs as [Tensor, Tensor];
-    b.resultMicrosoft('MatMulNBits', b.inputs, {
+    if (coarse && b.resultKernel(node, 'packedMatmul', { bits, block })) return true;
+    const [x, values, scales, minima] = node.inputs as [Tensor, Tensor, Tensor, Tensor?];
+    if (minima) return false;
+    const [xName, valuesName, scalesName] = b.inputs as [string, string, string];
+    const factors = scales.dtype === 'float32' ? scalesName : b.cast(scalesName, 'float32');
+    b.resultMicrosoft('MatMulNBits', [xName, valuesName, factors], {
       K: x.shape.at(-1)!,
       N: values.shape[0]!,
       bits,
@@ -100,6 +131,10 @@ const packedMatmulOp = defineOp<PackedAttributes>({
       inputs: [[2, 1, 32], { shape: [3, 1, 32], dtype: 'uint8', values: bytesOf(96) }, [3, 1]],
       attributes: { bits: 8, block: 32, coarse: false },
     },
+    {
+      inputs: [[2, 64], { shape: [5, 2, 16], dtype: 'uint8', values: bytesOf(160) }, [5, 2], [5, 2]],
+      attributes: { bits: 4, block: 32, coarse: false },
+    },
   ],
 });
 
@@ -116,23 +151,18 @@ export interface PackedMatrix {
   readonly block: number;
   /** uint8 [outputs, blocks, block·bits/8]. */
   readonly values: Tensor;
-  /** float32 [outputs, blocks]. */
+  /** float32 or float16 [outputs, blocks]. */
   readonly scales: Tensor;
-  /** float32 [blocks, outputs], added to every weight of a block. */
+  /** Like the scales, added to every weight of a block. */
   readonly minima?: Tensor | undefined;
 }
 
 /**
  * x · Wᵀ for x float32 [..., inputs] and packed W, without unpacking it in memory: W = scale · (q − 2^(bits−1)) + minimum.
  * `coarse` lets the runtime round activations to 8 bits per block, as llama.cpp does.
- *
- * A minimum is the same for a block, so its part of the product is the block's sum of x times the minimum: a
- * product of 1/block of the size, exact and cheap.
  */
 export function packedMatmul(x: Tensor, weights: PackedMatrix, coarse = true): Tensor {
   const { bits, block, values, scales, minima } = weights;
-  const y = packedMatmulOp.apply([x, values, scales], { bits, block, coarse })[0]!;
-  if (!minima) return y;
-  const sums = sum(reshape(x, [...x.shape.slice(0, -1), x.shape.at(-1)! / block, block]), -1);
-  return add(matmul(sums, minima), y);
+  const inputs = [x, values, scales, ...(minima ? [minima] : [])];
+  return packedMatmulOp.apply(inputs, { bits, block, coarse })[0]!;
 }

@@ -31,8 +31,9 @@ interface Target {
 
 function setBlock({ data, row, column }: Target, offset: number, scale: number, minimum: number): void {
   const blocks = data.inputs / data.block;
-  data.scales[row * blocks + column + offset] = scale;
-  if (data.minima) data.minima[(column + offset) * data.outputs + row] = minimum;
+  const at = row * blocks + column + offset;
+  data.scales[at] = scale;
+  if (data.minima) data.minima[at] = minimum;
 }
 
 /** 32 integers of 4 bits, low halves of 16 bytes first, as pairs of neighbours. */
