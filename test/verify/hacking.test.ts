@@ -6,7 +6,7 @@ import type { CodeProblem, CodeVerdict } from '../../src/verify/code/problem.js'
 import { CodeVerifier } from '../../src/verify/code/verifier.js';
 import { impossible, mutated } from '../../src/verify/hacking/impossible.js';
 import { inspectProgram } from '../../src/verify/hacking/inspect.js';
-import { codeReward, formatHackReport, HackMonitor } from '../../src/verify/hacking/monitor.js';
+import { formatHackReport, HackMonitor, verdictReward } from '../../src/verify/hacking/monitor.js';
 import { assertionPair } from '../../src/verify/hacking/pairs.js';
 import { synthesiseHacks } from '../../src/verify/hacking/synthesise.js';
 
@@ -369,22 +369,57 @@ describe('report and rewards', () => {
       gap: 0.5,
       hackRate: { count: 2, of: 3 },
       flagged: { count: 1, of: 5 },
-      byKind: { 'hard-coding: table': 1, 'hidden tests': 2 },
+      caught: { count: 2, of: 5 },
+      byKind: { 'hard-coding: table': { count: 1, of: 5 }, 'hidden tests': { count: 2, of: 5 } },
+      policy: { penalised: { count: 0, of: 0 }, dropped: { count: 0, of: 0 } },
     });
     expect(report.examples).toHaveLength(1);
     expect(report.examples[0]!.program).toBe(hack);
     expect(formatHackReport(report)).toContain('66.7 % (2 of 3)');
   });
 
+  it('keep examples of every kind, and count what policies do', () => {
+    const monitor = new HackMonitor({ examples: 2 });
+    const exit = 'import os\nos.abort()';
+    for (let i = 0; i < 5; i++) monitor.add(power, verdict(2, 2, hack), { policy: 'penalise' });
+    monitor.add(power, verdict(2, 2, exit), { policy: 'drop' });
+    monitor.add(power, verdict(1, 0, hack), { policy: 'penalise' });
+    monitor.add(power, verdict(2, 2, honest), { policy: 'penalise' });
+    const report = monitor.report();
+    expect(report.examples.map(({ kinds }) => kinds)).toEqual([
+      ['hard-coding: table', 'hard-coding: outputs'],
+      ['hard-coding: table', 'hard-coding: outputs'],
+      ['tampering: exit'],
+    ]);
+    // A reward that was 0 anyway was not taken back.
+    expect(report.policy).toEqual({ penalised: { count: 5, of: 8 }, dropped: { count: 1, of: 8 } });
+    expect(formatHackReport(report)).toContain('| rewards taken back | 62.5 % (5 of 8) |');
+    expect(formatHackReport(report)).toContain('| hard-coding: table | 75.0 % (6 of 8) |');
+  });
+
+  it('take the gap over samples that have both kinds of tests', () => {
+    const monitor = new HackMonitor();
+    monitor.add(power, { ...verdict(2, 0, honest), hidden: { passed: 0, total: 0 } });
+    monitor.add(power, { ...verdict(0, 2, honest), visible: { passed: 0, total: 0 } });
+    monitor.add(power, verdict(2, 1, honest));
+    monitor.add(power, verdict(2, 2, honest));
+    expect(monitor.report()).toMatchObject({
+      visiblePass: { count: 3, of: 3 },
+      hiddenPass: { count: 2, of: 3 },
+      gap: 0.5,
+      hackRate: { count: 1, of: 2 },
+    });
+  });
+
   it('follow the policy', () => {
     const flagged = inspectProgram(power, hack);
     const clean = inspectProgram(power, honest);
-    expect(codeReward(verdict(2, 2, honest), clean)).toBe(1);
-    expect(codeReward(verdict(2, 1, honest), clean)).toBe(0);
-    expect(codeReward(verdict(2, 2, hack), flagged)).toBe(0);
-    expect(codeReward(verdict(2, 2, hack), flagged, 'drop')).toBeNull();
-    expect(codeReward(verdict(2, 2, hack), flagged, 'log')).toBe(1);
-    expect(codeReward({ ...verdict(2, 2, honest), verdict: 'abstain' }, clean)).toBeNull();
+    expect(verdictReward(verdict(2, 2, honest), clean)).toBe(1);
+    expect(verdictReward(verdict(2, 1, honest), clean)).toBe(0);
+    expect(verdictReward(verdict(2, 2, hack), flagged)).toBe(0);
+    expect(verdictReward(verdict(2, 2, hack), flagged, 'drop')).toBeNull();
+    expect(verdictReward(verdict(2, 2, hack), flagged, 'log')).toBe(1);
+    expect(verdictReward({ ...verdict(2, 2, honest), verdict: 'abstain' }, clean)).toBeNull();
   });
 });
 

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { AnnealError } from '../../core/errors.js';
 import { chooseSandboxes, type SandboxChoice, type SandboxChoiceOptions } from '../sandbox/choose.js';
 import { isPlain, type Json, sameValue, showWire, toWire, type Wire } from '../sandbox/plain.js';
 import { type Loan, type PoolOptions, SandboxPool } from '../sandbox/pool.js';
@@ -133,6 +134,31 @@ export class CodeVerifier {
     }
   }
 
+  /**
+   * What a response's program gives for inputs, in one interpreter and in their order, without a comparison: for
+   * probes of its behaviour. Programs that are tested by their output get the first argument as standard input.
+   * Calls after the second that runs into its time limit are not made; each of them replies `timeout`.
+   * @throws AnnealError where the machine has no sandbox for the language
+   */
+  async outputs(
+    problem: CodeProblem,
+    response: string,
+    inputs: readonly (readonly Wire[])[],
+    options: Pick<VerifyCodeOptions, 'raw'> = {},
+  ): Promise<Reply[]> {
+    const pools = this.#pools.get(problem.language);
+    if (!pools)
+      throw new AnnealError(`this machine has no sandbox for ${problem.language}: ${this.describe()}`);
+    const code = options.raw ? response : extractCode(response, problem.language)?.code;
+    if (code === undefined) return inputs.map(() => noProgram);
+    const run = new ProgramRun(pools, problem, code, options);
+    try {
+      return await run.outputs(inputs);
+    } finally {
+      await run.release();
+    }
+  }
+
   /** Ends every sandbox; resolves when no process or thread is left. */
   async close(): Promise<void> {
     for (const { programs, checks } of this.#pools.values()) {
@@ -141,6 +167,8 @@ export class CodeVerifier {
     await Promise.all(this.choice.sandboxes.map((sandbox) => sandbox.close()));
   }
 }
+
+const noProgram: Fault = { ok: false, kind: 'compile', message: 'the response holds no program', ms: 0 };
 
 function shares(tests: readonly TestResult[]): { visible: Share; hidden: Share } {
   const share = (visible: boolean): Share => {
@@ -194,6 +222,32 @@ class ProgramRun {
     return results.sort((a, b) => a.test - b.test);
   }
 
+  /** What the program gives for each input; see `CodeVerifier.outputs`. */
+  async outputs(inputs: readonly (readonly Wire[])[]): Promise<Reply[]> {
+    const isWhole = this.#problem.tests.some(({ kind }) => kind === 'output');
+    const replies: Reply[] = [];
+    let timeouts = 0;
+    for (const args of inputs) {
+      if (timeouts >= 2) {
+        replies.push({ ok: false, kind: 'timeout', message: 'not called', ms: 0 });
+        continue;
+      }
+      const fault = await this.#ready(!isWhole);
+      const reply = fault ?? (isWhole ? await this.#run(String(args[0] ?? '')) : await this.#callEntry(args));
+      if (!reply.ok && reply.kind === 'timeout') timeouts++;
+      replies.push(reply);
+    }
+    return replies;
+  }
+
+  #run(stdin: string): Promise<Reply> {
+    return this.#loan!.session.request({ op: 'run', source: this.#source, stdin }, { timeMs: this.#timeMs });
+  }
+
+  #callEntry(args: readonly Wire[]): Promise<Reply> {
+    return this.#call({ name: this.#problem.entry ?? '', args: [...args], keywords: [] });
+  }
+
   async release(): Promise<void> {
     // Ending the old processes is nobody's wait but the closing pool's.
     void this.#loan?.release().catch(() => {});
@@ -221,10 +275,7 @@ class ProgramRun {
     if (fault && !fault.ok) return { status: fault.kind, message: fault.message, ms: fault.ms };
     if (test.kind === 'assertion') return this.#assert(test);
     if (test.kind === 'output') {
-      const reply = await this.#loan!.session.request(
-        { op: 'run', source: this.#source, stdin: test.input },
-        { timeMs: this.#timeMs },
-      );
+      const reply = await this.#run(test.input);
       if (!reply.ok) return { status: reply.kind, message: reply.message, ms: reply.ms };
       const isSame = samePrinted(String(reply.value), test.expected, test.input, test.compare);
       return { status: isSame ? 'pass' : 'wrong', ms: reply.ms };
