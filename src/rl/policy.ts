@@ -35,7 +35,7 @@ export interface PolicyOptions {
   loss?: PolicyLossOptions;
   /**
    * Most tokens that a pass over given sequences computes at once, prompts and padding included; more is cut into
-   * micro-batches. Default 4096, fewer where their logits would have more than 2^25 entries.
+   * micro-batches. Default 2048, fewer where their logits would have more than 2^25 entries.
    */
   microBatchTokens?: number;
   /**
@@ -49,7 +49,9 @@ export interface PolicyOptions {
 
 /** Logits that exist at a time, in elements. */
 const mostLogits = 2 ** 25;
-const defaultMicroBatch = 4096;
+const defaultMicroBatch = 2048;
+/** Prompt tokens that are read at once. */
+const promptTokens = 2048;
 const smallestMicroBatch = 128;
 
 /**
@@ -65,6 +67,8 @@ export class Policy {
   readonly parameters: ReadonlyMap<string, Variable>;
   readonly optimizer: Optimizer;
   readonly tokenizer: Tokenizer | undefined;
+  /** Settings of its loss. */
+  readonly loss: PolicyLossOptions;
   readonly #reference: 'none' | 'initial' | 'adapter-off';
   /** The trained parameters at the beginning. */
   readonly #initial: ReadonlyMap<string, Variable> | undefined;
@@ -83,6 +87,7 @@ export class Policy {
     this.model = model;
     this.optimizer = optimizer;
     this.tokenizer = tokenizer;
+    this.loss = loss;
     this.parameters = options.parameters ?? trainableParameters(model);
     if (this.parameters.size === 0)
       throw new AnnealError('the policy has nothing to train: every parameter of the model is frozen');
@@ -99,7 +104,9 @@ export class Policy {
     this.#generator = new Generator(model, {
       slots,
       // A resumed run must sample the same bits although the sampler has compiled other passes so far.
-      batchInvariant: true,
+      batchInvariant: 'history',
+      // Nobody waits for the first token: all prompts are read before anything is decoded.
+      chunk: promptTokens,
       ...(capacity !== undefined && { capacity }),
       ...(tokenizer && { tokenizer }),
     });

@@ -142,6 +142,10 @@ export interface Series {
   times: number[];
 }
 
+/** What kind of update an event is of, where a run has several. */
+export const phaseOf = (event: RunEvent): string | undefined =>
+  event.kind === 'train' ? event.phase : undefined;
+
 const quantity = (event: RunEvent, key: string): unknown =>
   key in event
     ? (event as unknown as Record<string, unknown>)[key]
@@ -150,11 +154,17 @@ const quantity = (event: RunEvent, key: string): unknown =>
 /**
  * One quantity over the steps: a number of the events themselves (`loss`, `lr`, `rate`) or of their metrics.
  * A value that was not finite is NaN.
+ * @param phase only updates of this kind, where a run has several
  */
-export function seriesOf(events: readonly RunEvent[], kind: 'train' | 'evaluate', key: string): Series {
+export function seriesOf(
+  events: readonly RunEvent[],
+  kind: 'train' | 'evaluate',
+  key: string,
+  phase?: string,
+): Series {
   const series: Series = { steps: [], values: [], times: [] };
   for (const event of events) {
-    if (event.kind !== kind) continue;
+    if (event.kind !== kind || (phase !== undefined && phaseOf(event) !== phase)) continue;
     const value = quantity(event, key);
     if (value === undefined) continue;
     series.steps.push(event.step);

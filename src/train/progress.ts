@@ -87,12 +87,7 @@ export class Progress {
         this.loss.add(event.loss);
         this.stepMs.add(event.ms);
         this.rate.add(event.rate);
-        for (const [name, value] of Object.entries(event.metrics ?? {})) {
-          if (value === null || !this.run.figures?.includes(name)) continue;
-          const figure = this.figures.get(name) ?? new Smoothed(0.8);
-          figure.add(value);
-          this.figures.set(name, figure);
-        }
+        this.note(event);
         this.show(event);
         break;
       }
@@ -112,6 +107,18 @@ export class Progress {
     }
   }
 
+  /** Takes note of the metrics that the run wants to be seen, those of each kind of update apart. */
+  private note({ metrics = {}, phase }: EventOf<'train'>): void {
+    for (const name of this.run.figures ?? []) {
+      const value = metrics[name];
+      if (typeof value !== 'number' || !Number.isFinite(value)) continue;
+      const label = phase === undefined ? name : `${phase} ${name}`;
+      const figure = this.figures.get(label) ?? new Smoothed(0.8);
+      figure.add(value);
+      this.figures.set(label, figure);
+    }
+  }
+
   /** A line of its own, above the one that renews itself. */
   print(text: string): void {
     this.clear();
@@ -120,13 +127,13 @@ export class Progress {
   }
 
   /** The state of the run in one line. */
-  line({ step, lr, phase }: Pick<EventOf<'train'>, 'step' | 'lr' | 'phase'>): string {
+  line({ step, lr }: Pick<EventOf<'train'>, 'step' | 'lr'>): string {
     const { steps, unit, perStep, flopsPerStep, peakFlops } = this.run;
     const seconds = this.stepMs.value / 1000;
     const rate = perStep === undefined ? this.rate.value : perStep / seconds;
     const figures = [...this.figures].map(([name, { value }]) => `${name} ${Number(value.toPrecision(3))}`);
     const parts = [
-      `step ${step}/${steps}${phase === undefined ? '' : ` ${phase}`}`,
+      `step ${step}/${steps}`,
       ...(figures.length > 0 ? figures : [`loss ${this.loss.value.toFixed(3)}`]),
       `${count(rate)} ${unit}/s`,
     ];

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { writeFileAtomically } from '../checkpoint/atomic.js';
-import { type EventOf, metricNames, type RunEvent, type Series, seriesOf } from './events.js';
+import { type EventOf, metricNames, phaseOf, type RunEvent, type Series, seriesOf } from './events.js';
 import { count, duration, Smoothed } from './progress.js';
 import { type RunRecord, readRun } from './runs.js';
 import { type Chart, type ChartLine, lineChart } from './svg.js';
@@ -27,6 +27,23 @@ function withAverage(name: string, series: Series): ChartLine[] {
   ];
 }
 
+/** Kinds of update of a run, in the order of their first; none in a run that has one kind only. */
+function phasesOf(events: readonly RunEvent[]): string[] {
+  return [...new Set(events.flatMap((event) => phaseOf(event) ?? []))];
+}
+
+/** One quantity of the updates: a line, or a line per kind of update that has it. */
+function trainLines(events: readonly RunEvent[], key: string, name: string): ChartLine[] {
+  const phases = phasesOf(events);
+  if (phases.length === 0) return withAverage(name, seriesOf(events, 'train', key));
+  return phases.flatMap((phase) => {
+    const series = seriesOf(events, 'train', key, phase);
+    return series.values.some(Number.isFinite) ? withAverage(phase, series) : [];
+  });
+}
+
+const fileName = (name: string): string => name.replace(/[^\w-]+/g, '_');
+
 /** The figures of a run by file name; those without data are left out. */
 export function chartsOf(events: readonly RunEvent[]): Map<string, Chart> {
   const charts = new Map<string, Chart>();
@@ -37,19 +54,28 @@ export function chartsOf(events: readonly RunEvent[]): Map<string, Chart> {
   const train = (key: string) => seriesOf(events, 'train', key);
   const evaluated = seriesOf(events, 'evaluate', 'loss');
   const evaluation = { name: 'evaluation', ...evaluated, hasDots: true };
-  const lossLines = withAverage('training', train('loss'));
+  const lossLines = trainLines(events, 'loss', 'training');
   add('loss.svg', 'Loss', 'loss', evaluated.steps.length > 0 ? [...lossLines, evaluation] : lossLines);
   for (const name of metricNames(events, 'evaluate')) {
     if (name === 'loss') continue;
     const series = seriesOf(events, 'evaluate', name);
-    const file = `evaluate-${name.replace(/[^\w-]+/g, '_')}.svg`;
+    const file = `evaluate-${fileName(name)}.svg`;
     add(file, `Evaluation: ${name}`, name, [{ name, ...series, hasDots: true }]);
   }
-  const groups = metricNames(events, 'train').filter((name) => name.startsWith('lr.'));
+  const metrics = metricNames(events, 'train').filter((name) => name !== 'loss');
+  for (const name of metrics) {
+    // Rates of groups have a figure of their own; times are for the log.
+    if (/^(lr|ms)\./.test(name)) continue;
+    add(`train-${fileName(name)}.svg`, `Training: ${name}`, name, trainLines(events, name, name));
+  }
+  const groups = metrics.filter((name) => name.startsWith('lr.'));
   const rates = groups.length > 0 ? groups : ['lr'];
-  const rateLines = rates.map((name) => ({ name: name.replace('lr.', ''), ...train(name) }));
+  const rateLines =
+    groups.length === 0 && phasesOf(events).length > 0
+      ? phasesOf(events).map((phase) => ({ name: phase, ...seriesOf(events, 'train', 'lr', phase) }))
+      : rates.map((name) => ({ name: name.replace('lr.', ''), ...train(name) }));
   add('learning-rate.svg', 'Learning rate', 'learning rate', rateLines);
-  add('gradient.svg', 'Gradient norm before clipping', 'norm', withAverage('norm', train('gradNorm')));
+  add('gradient.svg', 'Gradient norm before clipping', 'norm', trainLines(events, 'gradNorm', 'norm'));
   add('throughput.svg', 'Throughput', 'units a second', withAverage('rate', train('rate')));
   return charts;
 }
@@ -70,7 +96,15 @@ function results(run: RunRecord): string {
     ['time of the updates', duration(run.seconds)],
   ];
   if (run.parameters !== undefined) rows.push(['parameters', count(run.parameters)]);
-  if (run.loss !== undefined) rows.push(['training loss, mean of the last steps', number(run.loss)]);
+  const phases = phasesOf(run.events);
+  if (run.loss !== undefined && phases.length === 0)
+    rows.push(['training loss, mean of the last steps', number(run.loss)]);
+  for (const phase of phases) {
+    const { values } = seriesOf(run.events, 'train', 'reward', phase);
+    const last = values.slice(-Math.max(10, Math.round(values.length / 20)));
+    const mean = last.reduce((a, b) => a + b, 0) / last.length;
+    if (last.length > 0) rows.push([`${phase}: reward, mean of its last ${last.length} steps`, number(mean)]);
+  }
   for (const [name, value] of Object.entries(run.metrics))
     rows.push([`last evaluation: ${name}`, number(value)]);
   if (run.best) rows.push(['best evaluation', `${number(run.best.value)} at step ${run.best.step}`]);

@@ -101,18 +101,24 @@ export class StoredState {
   }
 }
 
-/** Whether all files of a checkpoint are whole: sizes, headers, state. Says what is wrong, or nothing. */
-export async function damageOf(directory: string, step: number): Promise<string | undefined> {
+/**
+ * Whether all files of a checkpoint are whole: sizes, headers, state. Says what is wrong, or nothing.
+ * @param required files that must be there, relative to the checkpoint
+ */
+export async function damageOf(
+  directory: string,
+  step: number,
+  required: readonly string[] = ['optimizer.safetensors'],
+): Promise<string | undefined> {
   const folder = checkpointPath(directory, step);
   try {
     await readState(directory, step);
-    for (const name of await readdir(folder)) {
+    for (const name of await readdir(folder, { recursive: true })) {
       if (!name.endsWith('.safetensors')) continue;
       await (await openSafetensorsFile(path.join(folder, name))).close();
     }
-    if (!existsSync(path.join(folder, 'optimizer.safetensors')))
-      return `${folder} has no optimizer.safetensors`;
-    return undefined;
+    const missing = required.find((name) => !existsSync(path.join(folder, name)));
+    return missing === undefined ? undefined : `${folder} has no ${missing}`;
   } catch (error) {
     if (error instanceof AnnealError) return error.message;
     throw error;

@@ -101,8 +101,8 @@ export class TensorBoardWriter {
     const { step } = event;
     const wallTime = event.time / 1000;
     if (event.kind === 'train') {
-      const { loss, lr, gradNorm, rate, metrics = {} } = event;
-      const scalars = { ...numbers('train', { loss, lr, gradNorm, rate }), ...numbers('train', metrics) };
+      const { loss, lr, gradNorm, rate, metrics = {}, phase = 'train' } = event;
+      const scalars = { ...numbers(phase, { loss, lr, gradNorm, rate }), ...numbers(phase, metrics) };
       this.write({ wallTime, step, scalars });
     } else if (event.kind === 'evaluate') {
       this.write({ wallTime, step, scalars: numbers('evaluate', event.metrics) });
