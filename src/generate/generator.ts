@@ -25,9 +25,11 @@ export interface GeneratorOptions {
   /**
    * Makes the tokens of a sequence independent of what else is in the batch to the last bit: single rows are
    * decoded as two, and prompts are read one by one. Slower for one stream and for many short prompts. Without it
-   * logits may differ in the last place, which changes a token only where two are almost equally likely. Default false.
+   * logits may differ in the last place, which changes a token only where two are almost equally likely.
+   * `history` asks for less and costs almost nothing: requests that are submitted together, to a generator that has
+   * nothing else to do, give the same bits whatever it has done before. Default false.
    */
-  batchInvariant?: boolean;
+  batchInvariant?: boolean | 'history';
 }
 
 /** Counts since the generator was made, and its state now. */
@@ -76,7 +78,8 @@ function checkOptions({ slots, capacity, chunk = 256 }: GeneratorOptions): void 
  */
 export class Generator {
   readonly #limits: SequenceLimits;
-  readonly #isInvariant: boolean;
+  /** No row is decoded alone. */
+  readonly #hasCompany: boolean;
   readonly #decoder: Decoder;
   readonly #reader: PromptReader;
   readonly #sampler: Sampler;
@@ -94,12 +97,13 @@ export class Generator {
     const { vocabulary, context: trained } = model.config;
     const context = Math.min(options.capacity ?? trained, trained);
     this.#limits = { vocabulary, context, tokenizer: options.tokenizer };
-    this.#isInvariant = options.batchInvariant ?? false;
-    // Then also a single row is computed with another one.
-    const rows = this.#isInvariant ? Math.max(2, options.slots) : options.slots;
+    const { batchInvariant = false, chunk: readAtOnce = 256 } = options;
+    // How many rows a pass has depends on which sizes have been compiled before; with two or more it does not matter.
+    this.#hasCompany = batchInvariant !== false;
+    const rows = this.#hasCompany ? Math.max(2, options.slots) : options.slots;
     this.#decoder = new Decoder(model, rows, context);
-    const chunk = Math.min(options.chunk ?? 256, roundDown(context));
-    this.#reader = new PromptReader(this.#decoder, chunk, !this.#isInvariant);
+    const chunk = Math.min(readAtOnce, roundDown(context));
+    this.#reader = new PromptReader(this.#decoder, chunk, batchInvariant === true ? 0 : readAtOnce);
     this.#sampler = new Sampler(vocabulary);
     this.#rows = Array.from({ length: options.slots }, () => undefined);
   }
@@ -249,7 +253,7 @@ export class Generator {
     // Also those whose prompts are being read: they will be decoded soon, and each size is compiled.
     const used = 1 + Math.max(...this.#active().map((one) => one.row));
     // A product with one row sums in another order than one with several, which all sum alike.
-    const atLeast = this.#isInvariant ? Math.max(2, used) : used;
+    const atLeast = this.#hasCompany ? Math.max(2, used) : used;
     const logits = await this.#decoder.step(atLeast, ({ tokens, lengths, counts }) => {
       // Rows that only happen to be in the batch write behind what they have, where it is overwritten later.
       for (const one of this.#active()) if (one.row < lengths.length) lengths[one.row] = one.cached;

@@ -9,16 +9,16 @@ import { paddedLength, pieceLength, roundDown } from './shapes.js';
 export class PromptReader {
   readonly #decoder: Decoder;
   readonly #chunk: number;
-  readonly #groups: boolean;
+  readonly #groupTokens: number;
 
   /**
-   * @param chunk most tokens of a call, a power of two
-   * @param groups whether several prompts may be read as one batch
+   * @param chunk most tokens of one prompt that a call reads, a power of two
+   * @param groupTokens most tokens of several prompts that are read as one batch; 0 reads them one by one
    */
-  constructor(decoder: Decoder, chunk: number, groups: boolean) {
+  constructor(decoder: Decoder, chunk: number, groupTokens: number) {
     this.#decoder = decoder;
     this.#chunk = chunk;
-    this.#groups = groups;
+    this.#groupTokens = groupTokens;
   }
 
   /** Reads at most one chunk of the prompts of those that have a row; returns how many tokens it computed. */
@@ -29,9 +29,9 @@ export class PromptReader {
     const padded = paddedLength(first.unread, this.#chunk);
     const isAlike = (one: Sequence) =>
       one.cached === 0 && one.unread <= padded && paddedLength(one.unread, this.#chunk) === padded;
-    const alike = this.#groups && isAlike(first) ? unread.filter(isAlike) : [];
-    // As many as a chunk holds, in powers of two, since each number is compiled.
-    const count = roundDown(Math.max(1, Math.min(alike.length, this.#chunk / padded)));
+    const alike = this.#groupTokens > 0 && isAlike(first) ? unread.filter(isAlike) : [];
+    // As many as may be read, in powers of two, since each number is compiled.
+    const count = roundDown(Math.max(1, Math.min(alike.length, this.#groupTokens / padded)));
     const tokens =
       count > 1 ? await this.#readGroup(alike.slice(0, count), padded) : await this.#readPiece(first);
     // At once: the rows that have it now are about to go on.

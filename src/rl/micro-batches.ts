@@ -73,7 +73,20 @@ function promptIds(sequences: readonly Sequence[]): { ids: Int32Array; prompts: 
 const promptRoom = (length: number, { context }: MicroBatchOptions) =>
   Math.min(roundedLength(length - 1), context);
 
-/** Cuts rows of one padded length into passes of about one size, none above the limit. */
+/** Sizes that counts are rounded to, up to the first that is at least n. */
+function countsUpTo(n: number): number[] {
+  const counts = [1];
+  while (counts.at(-1)! < n) counts.push(roundedCount(counts.at(-1)! + 1));
+  return counts;
+}
+
+const slices = <T>(list: readonly T[], size: number): T[][] =>
+  Array.from({ length: Math.ceil(list.length / size) }, (_, i) => list.slice(i * size, (i + 1) * size));
+
+/**
+ * Cuts rows of one padded length into passes, none above the limit but for single rows: with as little padding as
+ * possible, then as few as possible, then of as few shapes as possible.
+ */
 function cut(
   order: readonly number[],
   length: number,
@@ -88,14 +101,21 @@ function cut(
     const room = Math.max(...owned.map((id) => promptRoom(prompts[id]!.length, options)));
     return roundedCount(rows.length) * length + roundedCount(owned.length) * room;
   };
-  for (let parts = 1; ; parts++) {
-    const size = Math.ceil(order.length / parts);
-    const pieces = Array.from({ length: Math.ceil(order.length / size) }, (_, i) =>
-      order.slice(i * size, (i + 1) * size),
-    );
-    if (size === 1 || pieces.every((piece) => cost(piece) <= options.tokens))
-      return pieces.map((piece) => microBatch(piece, length, ids, prompts, options));
+  let best: { pieces: number[][]; rank: readonly number[] } | undefined;
+  for (const size of countsUpTo(order.length)) {
+    const pieces = slices(order, size);
+    if (size > 1 && pieces.some((piece) => cost(piece) > options.tokens)) continue;
+    const rows = pieces.map((piece) => roundedCount(piece.length));
+    const rank = [rows.reduce((a, b) => a + b), rows.length, new Set(rows).size];
+    if (!best || isBefore(rank, best.rank)) best = { pieces, rank };
   }
+  return best!.pieces.map((piece) => microBatch(piece, length, ids, prompts, options));
+}
+
+/** Lexicographic order. */
+function isBefore(a: readonly number[], b: readonly number[]): boolean {
+  const i = a.findIndex((x, at) => x !== b[at]);
+  return i >= 0 && a[i]! < b[i]!;
 }
 
 /** Room of a row that holds prompt and completion. */

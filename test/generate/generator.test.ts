@@ -201,6 +201,22 @@ describe('sequences that join and leave', () => {
     }
   });
 
+  it('give the same bits whatever the generator has done before, where that is asked for', async () => {
+    const rng = new Rng(17);
+    const requests = [3, 9, 9, 40].map((n, seed) => ({
+      prompt: randomTokens(rng, n),
+      // The longest one is soon alone.
+      maxTokens: seed === 0 ? 50 : 8,
+      seed,
+    }));
+    const options = { slots: 4, batchInvariant: 'history' } as const;
+    const [fresh, used] = [make(options), make(options)];
+    // Until a pass for a single sequence has been compiled.
+    await used.generate([{ prompt: [1], maxTokens: 40 }]);
+    for (let n = 1; n <= 4; n++) await used.generate(requests.slice(0, n));
+    expect(await used.generate(requests)).toEqual(await fresh.generate(requests));
+  });
+
   it('wait for a slot in the order in which they came', async () => {
     const generator = make({ slots: 2 });
     const order: number[] = [];

@@ -75,7 +75,7 @@ describe('micro-batches', () => {
     const tokens = (most: number) =>
       fc.array(fc.integer({ min: 0, max: 3 }), { minLength: 1, maxLength: most });
     const sequences = fc.array(
-      fc.record({ prompt: tokens(3), tokens: fc.oneof(tokens(80), fc.constant([])) }),
+      fc.record({ prompt: tokens(3), tokens: fc.oneof(tokens(80), fc.constant<number[]>([])) }),
       { maxLength: 40 },
     );
     const layouts = fc.constantFrom('shared' as const, 'rows' as const);
