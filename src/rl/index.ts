@@ -1,3 +1,4 @@
+export * from './acereason/index.js';
 export {
   broadcastAdvantages,
   discountedReturns,
