@@ -48,14 +48,14 @@ const operand = {
 } as const;
 
 /** Variables on the stack, in 8-byte words; vectors lie above them. */
-const local = { caller: 0, frame: 1, pair: 2, endPair: 3, left: 4, result: 5, ahead: 6 } as const;
+const local = { caller: 0, frame: 1, pair: 2, endPair: 3, left: 4, result: 5, ahead: 6, block: 7 } as const;
 const localBytes = 64;
 /** Bytes of a number that is kept in all lanes of a vector. */
 const slotBytes = 64;
 const cacheLine = 64;
 
-/** Keys whose scores are computed before their values are read: both lie in the first-level cache until then. */
-const blockOf = (size: number): number => Math.min(256, Math.max(16, 16 * Math.floor(256 / size)));
+/** Most keys whose scores are computed before their values are read: both lie in the first-level cache until then. */
+const blockOf = (size: number): number => 2 ** Math.floor(Math.log2(Math.min(256, Math.max(16, 4096 / size))));
 
 /** Floats of all queries of a key head: what fits the stack easily. */
 export const largestGroup = 8192;
@@ -130,6 +130,7 @@ class DecodeCompiler {
     this.#locate();
     this.#newToken();
     this.#clear();
+    this.#divide();
     this.#blocks();
     this.#results();
     a.mov(rax, this.#local('pair'));
@@ -294,12 +295,27 @@ class DecodeCompiler {
     a.jumpIf('less', query);
   }
 
+  /** Blocks of almost one length: a short last one would not last for the next keys to come. */
+  #divide(): void {
+    const a = this.#a;
+    const tokens = this.#local('left');
+    a.mov(rax, tokens);
+    a.addImmediate(rax, this.#block - 1);
+    a.shiftRight(rax, Math.log2(this.#block));
+    a.mov(rcx, rax);
+    a.add(rax, tokens);
+    a.addImmediate(rax, -1);
+    a.zero(rdx);
+    a.divide(rcx);
+    a.store(this.#local('block'), rax);
+  }
+
   /** All tokens of the row, in blocks of r14; r12 and r13 walk over keys and values. */
   #blocks(): void {
     const a = this.#a;
     const block = a.here();
     a.mov(rax, this.#local('left'));
-    a.movImmediate(r14, this.#block);
+    a.mov(r14, this.#local('block'));
     a.cmp(rax, r14);
     a.movIf('less', r14, rax);
     this.#overQueries(() => {

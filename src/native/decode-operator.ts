@@ -8,7 +8,7 @@ export interface DecodeOperator extends Pick<OperatorSpec, 'tasks' | 'parameters
 }
 
 /** Tasks enough for many threads to share the work evenly, with several pairs each where there are many. */
-const enoughTasks = 64;
+const enoughTasks = 32;
 
 const same = (a: readonly number[], b: readonly number[]) =>
   a.length === b.length && a.every((dim, i) => dim === b[i]);
