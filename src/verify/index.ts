@@ -16,7 +16,16 @@ export type { MathOptions, Tolerance } from './math/options.js';
 export { type MathVerifierOptions, mathVerifier } from './math/verify-math.js';
 export { finalNumber, numberVerifier } from './number.js';
 export * from './rewards/index.js';
-export { chooseSandboxes, type Sandbox, type SandboxLimits, type SandboxName } from './sandbox/index.js';
+export {
+  chooseSandboxes,
+  EscapeBattery,
+  type EscapeOptions,
+  type EscapeResult,
+  escapeAttempts,
+  type Sandbox,
+  type SandboxLimits,
+  type SandboxName,
+} from './sandbox/index.js';
 export * from './service/index.js';
 export { foldText, sameText, sameTexts, type TextOptions, textVerifier } from './text.js';
 export {

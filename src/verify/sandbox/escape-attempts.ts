@@ -1,7 +1,7 @@
-import type { FaultKind } from '../../src/verify/sandbox/sandbox.js';
+import type { FaultKind } from './sandbox.js';
 
 /** One attempt to get out of a sandbox or to take the host down. */
-export interface Attempt {
+export interface EscapeAttempt {
   name: string;
   source: string;
   /** How it may end: a fault of one of these kinds, or with the value true, which the source gives if it failed to get out. */
@@ -23,7 +23,7 @@ ${body
 `;
 
 /** Attempts on a Python sandbox. `secret` is a file that only the host may read, `port` a server of the host. */
-export const pythonAttempts = (secret: string, port: number): Attempt[] => [
+export const pythonAttempts = (secret: string, port: number): EscapeAttempt[] => [
   {
     name: 'file: read',
     source: pythonTry(`return open(${JSON.stringify(secret)}).read()`),
@@ -163,7 +163,7 @@ export const pythonAttempts = (secret: string, port: number): Attempt[] => [
 ];
 
 /** Attempts on Python inside JavaScript: through the bridge between the two. */
-export const bridgeAttempts = (secret: string, port: number): Attempt[] => [
+export const bridgeAttempts = (secret: string, port: number): EscapeAttempt[] => [
   {
     name: 'host bridge: run_js',
     source: pythonTry('from pyodide.code import run_js\nrun_js("process.kill(process.ppid)")'),
@@ -201,7 +201,7 @@ export const bridgeAttempts = (secret: string, port: number): Attempt[] => [
 ];
 
 /** Attempts on a JavaScript sandbox. */
-export const javascriptAttempts = (secret: string, port: number): Attempt[] => {
+export const javascriptAttempts = (secret: string, port: number): EscapeAttempt[] => {
   const attempt = (body: string) => `function f() { try { ${body} } catch { return true } return 'escaped' }`;
   return [
     {

@@ -1,4 +1,6 @@
 export { chooseSandboxes, type SandboxChoice, type SandboxChoiceOptions } from './choose.js';
+export type { EscapeAttempt } from './escape-attempts.js';
+export { EscapeBattery, type EscapeOptions, type EscapeResult, escapeAttempts } from './escapes.js';
 export { type CompareOptions, type Json, sameValue, showWire, toWire, type Wire } from './plain.js';
 export { type Loan, type PoolOptions, SandboxPool } from './pool.js';
 export {
