@@ -4,6 +4,7 @@
  *
  *     npm run bench -- engine --json bench/results/engine.json
  *     npm run bench -- lm --json bench/results/lm.json
+ *     npm run bench -- rl --json bench/results/rl.json
  *     npm run bench:results
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';

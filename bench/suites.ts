@@ -18,4 +18,8 @@ export const suites: Record<string, SuiteEntry> = {
       'language models: training, sampling, SmolLM2 and its server against PyTorch, transformers and llama.cpp',
     load: async () => (await import('./lm.js')).lm,
   },
+  rl: {
+    about: 'reinforcement learning: whole GRPO steps against TRL on PyTorch',
+    load: async () => (await import('./rl.js')).rl,
+  },
 };
