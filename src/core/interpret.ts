@@ -1,5 +1,6 @@
 import type { TypedArray } from './dtype.js';
 import { AnnealError } from './errors.js';
+import { fromFloat16 } from './float16.js';
 import { topological } from './graph.js';
 import { type HostValue, isComposite } from './op.js';
 import type { Node, Tensor } from './tensor.js';
@@ -11,8 +12,11 @@ function leafData(t: Tensor, feeds: Feeds): Float64Array {
   const fed = feeds.get(t);
   if (fed) return Float64Array.from(fed);
   const { op, payload } = t.node;
-  if (op.name === 'constant') return Float64Array.from(payload as TypedArray);
-  if (op.name === 'variable') return Float64Array.from((payload as { data: TypedArray }).data);
+  // A Uint16Array holds the bits of float16.
+  const numbers = (data: TypedArray) =>
+    Float64Array.from(data instanceof Uint16Array ? fromFloat16(data) : data);
+  if (op.name === 'constant') return numbers(payload as TypedArray);
+  if (op.name === 'variable') return numbers((payload as { data: TypedArray }).data);
   throw new AnnealError(
     `input "${String(payload)}" has no value outside a program; pass it through the program's inputs`,
   );

@@ -58,11 +58,13 @@ export function packedLayout(code: PackedCode, set: InstructionSet) {
   const fields: string[] = ['low'];
   if (bits === 4) fields.push('high');
   // AVX2 multiplies signed bytes by signs and magnitudes, and needs no correction for the zero point of 128.
-  if (bits === 4 || set === 'avx512') fields.push('start');
+  const hasStart = !hasMinima && (bits === 4 || set === 'avx512');
+  if (hasStart) fields.push('start');
   fields.push('scale');
   if (hasMinima) fields.push('sums');
   return {
     width,
+    hasStart,
     perChunk,
     lanesPerBlock,
     blocks: inputs / block,
@@ -82,13 +84,14 @@ export function packedLayout(code: PackedCode, set: InstructionSet) {
 type Field = 'low' | 'high' | 'start' | 'scale' | 'sums';
 
 /**
- * Machine code of `task(frame, index)` for x · Wᵀ with W = scale · (q − zero) + minimum in blocks along the inputs.
+ * Machine code of `task(frame, index)` for x · Wᵀ in blocks along the inputs: W = scale · (q − zero) with zero in the
+ * middle of the range, or W = scale · q + minimum.
  * frame: parameters, x [rows, inputs], q [outputs, blocks, bytes], scales [outputs, blocks], minima like them if there
  * are any, result [rows, outputs].
  *
  * A task takes some rows and some outputs. It rounds its rows to integers of 8 bits, ±127, in groups of 32 with a scale
- * each. Products of a block are sums of integers, hence exact; the zero point is subtracted from them as zero times
- * the group's sum, and a minimum costs one multiply-add for all blocks of a vector.
+ * each. Products of a block are sums of integers, hence exact; sums of products start at minus zero times those of
+ * the activations, and minima cost one multiply-add for all blocks of a vector.
  */
 export function compilePacked(code: PackedCode, set: InstructionSet, stackRows: number): Uint8Array {
   return new PackedCompiler(code, set, stackRows).compile();
@@ -188,9 +191,8 @@ class PackedCompiler {
   /** Writes what the tiles need of all rows. Always in vectors of 256 bits: a group is 32 bytes. */
   #quantizeRows(): void {
     const a = this.#a;
-    const { bits } = this.#code;
+    const { bits, hasMinima } = this.#code;
     const { groupsPerChunk, chunkBytes, rest, chunks, offsets } = this.#layout;
-    const zero = bits === 4 ? 8 : 128;
     const constants: [register: number, at: Memory][] = [
       [8, this.#ints(0x7fffffff)],
       [9, this.#floats(127)],
@@ -200,8 +202,7 @@ class PackedCompiler {
         ? [11, this.#bytes(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15)]
         : [11, this.#ints(0, 4, 1, 5, 2, 6, 3, 7)],
       [12, this.#bytes(1)],
-      [13, this.#words(-zero)],
-      [14, this.#floats(-1 / zero)],
+      [13, this.#words(hasMinima ? 1 : bits === 4 ? -8 : -128)],
     ];
     for (const [register, at] of constants) a.vector('load', register, 0, at, { bits: 256 });
     a.vector('xor', 15, 15, 15);
@@ -216,7 +217,7 @@ class PackedCompiler {
       a.movImmediate(rcx, chunks);
       const chunk = a.here();
       // The lanes of the sums that are not written below.
-      if (this.#code.hasMinima) a.vector('store', 15, 0, { base: rdi, offset: offsets.sums });
+      if (hasMinima) a.vector('store', 15, 0, { base: rdi, offset: offsets.sums });
       for (let i = 0; i < groupsPerChunk; i++) this.#quantizeGroup(i);
       a.addImmediate(rsi, 4 * group * groupsPerChunk);
       a.addImmediate(rdi, chunkBytes);
@@ -274,7 +275,7 @@ class PackedCompiler {
     if (isWide) {
       a.vector('permuteLanes', 0, 11, 0, whole);
       a.vector('store', 0, 0, field('low'), whole);
-      if (!this.#is512) return;
+      if (!this.#layout.hasStart) return;
       a.vector('mulAddBytes', 4, 12, 0, whole);
       a.vector('mulAddWords', 4, 4, 13, whole);
       a.vector('store', 4, 0, field('start'), whole);
@@ -290,15 +291,15 @@ class PackedCompiler {
     a.vector('mulAddBytes', 5, 12, 3, half);
     a.vector('addWords', 4, 4, 5, half);
     a.vector('mulAddWords', 4, 4, 13, half);
-    a.vector('store', 4, 0, field('start'), half);
-    if (!hasMinima) return;
-    // The sum of the group: the lanes are -8 times its parts.
+    if (!hasMinima) {
+      a.vector('store', 4, 0, field('start'), half);
+      return;
+    }
     for (const immediate of [0x4e, 0xb1]) {
       a.vector('permute', 5, 0, 4, { ...half, immediate });
       a.vector('addInt', 4, 4, 5, half);
     }
     a.vector('fromInt', 4, 0, 4, half);
-    a.vector('mul', 4, 4, 14, half);
     a.vector('mul', 4, 4, 7, half);
     a.vector('storeScalar', 4, 0, { base: rdi, offset: offsets.sums + 4 * i }, half);
   }
@@ -480,13 +481,14 @@ class PackedCompiler {
     }
   }
 
-  /** t = sums of four (or eight) integer products a lane, without the zero point's part. */
+  /** t = sums of four (or eight) integer products a lane. */
   #dot(t: number, u: number, low: number, high: number, field: (name: Field) => number | Memory): void {
     const a = this.#a;
     const { bits } = this.#code;
     const { ones } = this.#fixed;
     if (this.#is512) {
-      a.vector('load', t, 0, field('start'));
+      if (this.#layout.hasStart) a.vector('load', t, 0, field('start'));
+      else a.vector('xor', t, t, t);
       a.vector('dotBytes', t, low, field('low'));
       if (bits === 4) a.vector('dotBytes', t, high, field('high'));
       return;
@@ -497,7 +499,7 @@ class PackedCompiler {
       a.vector('mulAddBytes', u, high, field('high'));
       a.vector('addWords', t, t, u);
       a.vector('mulAddWords', t, t, ones);
-      a.vector('addInt', t, t, field('start'));
+      if (this.#layout.hasStart) a.vector('addInt', t, t, field('start'));
     } else {
       // |w| times x with the sign of w: at most 2 · 128 · 127 in a word.
       a.vector('load', t, 0, field('low'));

@@ -1,3 +1,4 @@
+import { fromFloat16 } from '../core/float16.js';
 import { add } from '../core/ops/elementwise.js';
 import { gather } from '../core/ops/indexing.js';
 import { type PackedMatrix, packedMatmul, unpackWeights } from '../core/ops/packed-matmul.js';
@@ -15,10 +16,10 @@ export interface PackedData {
   inputs: number;
   /** [outputs, blocks, block·bits/8] */
   values: Uint8Array;
-  /** [outputs, blocks] */
-  scales: Float32Array;
-  /** [outputs, blocks] */
-  minima?: Float32Array | undefined;
+  /** [outputs, blocks], as floats or the bits of float16 */
+  scales: Float32Array | Uint16Array;
+  /** Like the scales. */
+  minima?: Float32Array | Uint16Array | undefined;
 }
 
 /**
@@ -39,8 +40,11 @@ export class PackedWeights implements PackedMatrix {
     public coarse = true,
   ) {
     const blocks = inputs / block;
-    const make = (data: Uint8Array | Float32Array, shape: readonly number[]) =>
-      new Variable(data, data instanceof Uint8Array ? 'uint8' : 'float32', shape, { fixed: true });
+    const make = (data: PackedData['values' | 'scales'], shape: readonly number[]) => {
+      const dtype =
+        data instanceof Uint8Array ? 'uint8' : data instanceof Uint16Array ? 'float16' : 'float32';
+      return new Variable(data, dtype, shape, { fixed: true });
+    };
     this.outputs = outputs;
     this.inputs = inputs;
     this.bits = bits;
@@ -114,10 +118,11 @@ export class PackedEmbedding implements TokenEmbedding {
 
 /** float32 weights [outputs, inputs] of a packed matrix, on the host. */
 export function unpackData({ bits, block, values, scales, minima }: PackedWeights): Float32Array {
-  const [q, s, m] = [values.data, scales.data, minima?.data];
+  const floats = ({ data }: Variable) => (data instanceof Uint16Array ? fromFloat16(data) : data);
+  const [q, s, m] = [values.data, floats(scales), minima && floats(minima)];
   const [outputs, blocks] = scales.shape as [number, number];
   const out = new Float32Array(outputs * blocks * block);
-  const zero = bits === 4 ? 8 : 128;
+  const zero = m ? 0 : 2 ** (bits - 1);
   for (let b = 0; b < outputs * blocks; b++) {
     const minimum = m ? m[b]! : 0;
     for (let i = 0; i < block; i++) {

@@ -41,29 +41,40 @@ function checkPacked(
   }
 }
 
-/** Integers of packed weights as floats, [..., block]; two of 4 bits share a byte, the first in the low half. */
-function unpack(values: Tensor, bits: number, dtype: DType): Tensor {
+/**
+ * Integers of packed weights as floats less `zero`, [..., block]; two of 4 bits share a byte, the first in the low half.
+ */
+function unpack(values: Tensor, bits: number, dtype: DType, zero: number): Tensor {
   const bytes = cast(values, dtype);
-  if (bits === 8) return sub(bytes, 128);
+  const less = (t: Tensor) => (zero === 0 ? t : sub(t, zero));
+  if (bits === 8) return less(bytes);
   const high = floor(mul(bytes, 1 / 16));
   const low = sub(bytes, mul(high, 16));
   const pairs = concat([expandDims(low, -1), expandDims(high, -1)], -1);
-  return sub(reshape(pairs, [...values.shape.slice(0, -1), values.shape.at(-1)! * 2]), 8);
+  return less(reshape(pairs, [...values.shape.slice(0, -1), values.shape.at(-1)! * 2]));
 }
 
+/** What an integer of packed weights without minima is counted from: the middle of its range. */
+const middleOf = (bits: number): number => 2 ** (bits - 1);
+
 /**
- * Weights [..., blocks · block] of values [..., blocks, bytes] and scales [..., blocks]: scale · (q − 2^(bits−1)),
- * plus a minimum per block where there are minima [..., blocks].
+ * Weights [..., blocks · block] of values [..., blocks, bytes] and scales [..., blocks]: scale · (q − 2^(bits−1)), or
+ * scale · q + minimum where there are minima [..., blocks]. In the given type.
  */
-export function unpackWeights(values: Tensor, scales: Tensor, bits: number, minima?: Tensor): Tensor {
-  const scaled = mul(unpack(values, bits, scales.dtype), expandDims(scales, -1));
-  const y = minima ? add(scaled, expandDims(minima, -1)) : scaled;
+export function unpackWeights(
+  values: Tensor,
+  scales: Tensor,
+  bits: number,
+  minima?: Tensor,
+  dtype: DType = 'float32',
+): Tensor {
+  const integers = unpack(values, bits, dtype, minima ? 0 : middleOf(bits));
+  const scaled = mul(integers, expandDims(inType(scales, dtype), -1));
+  const y = minima ? add(scaled, expandDims(inType(minima, dtype), -1)) : scaled;
   return reshape(y, [...y.shape.slice(0, -2), y.shape.at(-2)! * y.shape.at(-1)!]);
 }
 
-/** The same factors in the type of the products. */
-const inTypeOf = (x: Tensor, factors: Tensor): Tensor =>
-  factors.dtype === x.dtype ? factors : cast(factors, x.dtype);
+const inType = (t: Tensor, dtype: DType): Tensor => (t.dtype === dtype ? t : cast(t, dtype));
 
 const packedMatmulOp: Applicable<PackedAttributes> = defineOp<PackedAttributes>({
   name: 'packedMatmul',
@@ -75,35 +86,38 @@ const packedMatmulOp: Applicable<PackedAttributes> = defineOp<PackedAttributes>(
   flops: ([x], _attributes, [y]) => 2 * sizeOf(y!.shape) * x!.shape.at(-1)!,
   decompose([x, values, scales, minima], attributes) {
     const { block, bits } = attributes;
+    const { dtype } = x!;
     if (!minima) {
-      const weights = unpackWeights(values!, inTypeOf(x!, scales!), bits);
+      const weights = unpackWeights(values!, scales!, bits, undefined, dtype);
       return [matmul(x!, weights, { transposeB: true })];
     }
     // A minimum is the same for a block, so its part of the product is the block's sum of x times the minimum: a
-    // product of 1/block of the size, exact and cheap.
-    const y = packedMatmulOp.apply([x!, values!, inTypeOf(x!, scales!)], attributes)[0]!;
+    // product of 1/block of the size, exact and cheap. Counting integers from the middle of their range, which the
+    // minimum makes up for, halves the error of rounding x.
+    const factors = inType(scales!, dtype);
+    const middles = add(inType(minima, dtype), mul(factors, middleOf(bits)));
+    const y = packedMatmulOp.apply([x!, values!, factors], attributes)[0]!;
     const sums = sum(reshape(x!, [...x!.shape.slice(0, -1), x!.shape.at(-1)! / block, block]), -1);
-    return [add(matmul(sums, inTypeOf(x!, minima), { transposeB: true }), y)];
+    return [add(matmul(sums, middles, { transposeB: true }), y)];
   },
   vjp({ inputs: [x, values, scales, minima], attributes: { bits } }, [g]) {
     if (!g) return [];
+    const { dtype } = x!;
     const [outputs, blocks] = scales!.shape as [number, number];
     const inputs = x!.shape.at(-1)!;
     const rows = reshape(g, [-1, outputs]);
     // Unpacked when the gradient arrives and freed after: of constants alone, the runtime would unpack every matrix
     // when the program is loaded, and keep them all.
-    const integers = unpack(after(values!, g), bits, x!.dtype); // [outputs, blocks, block]
-    const scaled = mul(integers, expandDims(inTypeOf(x!, scales!), -1));
-    const weights = minima ? add(scaled, expandDims(inTypeOf(x!, minima), -1)) : scaled;
+    const integers = unpack(after(values!, g), bits, dtype, minima ? 0 : middleOf(bits)); // [outputs, blocks, block]
+    const scaled = mul(integers, expandDims(inType(scales!, dtype), -1));
+    const weights = minima ? add(scaled, expandDims(inType(minima, dtype), -1)) : scaled;
     const toWeights = matmul(transpose(rows, [1, 0]), reshape(x!, [-1, inputs]));
     const byBlock = reshape(toWeights, [outputs, blocks, inputs / blocks]);
-    const toFactors = (factors: Tensor, t: Tensor) =>
-      factors.dtype === t.dtype ? sum(t, -1) : cast(sum(t, -1), factors.dtype);
     return [
       reshape(matmul(rows, reshape(weights, [outputs, inputs])), x!.shape),
       undefined,
-      toFactors(scales!, mul(byBlock, integers)),
-      ...(minima ? [toFactors(minima, byBlock)] : []),
+      inType(sum(mul(byBlock, integers), -1), scales!.dtype),
+      ...(minima ? [inType(sum(byBlock, -1), minima.dtype)] : []),
     ];
   },
   lower(b, node, { bits, block, coarse }) {
@@ -153,13 +167,13 @@ export interface PackedMatrix {
   readonly values: Tensor;
   /** float32 or float16 [outputs, blocks]. */
   readonly scales: Tensor;
-  /** Like the scales, added to every weight of a block. */
+  /** Like the scales, added to every weight of a block, whose integers then count from 0. */
   readonly minima?: Tensor | undefined;
 }
 
 /**
- * x · Wᵀ for x float32 [..., inputs] and packed W, without unpacking it in memory: W = scale · (q − 2^(bits−1)) + minimum.
- * `coarse` lets the runtime round activations to 8 bits per block, as llama.cpp does.
+ * x · Wᵀ for x float32 [..., inputs] and packed W, without unpacking it in memory: W = scale · (q − 2^(bits−1)), or
+ * scale · q + minimum where there are minima. `coarse` lets the runtime round activations to 8 bits per block, as llama.cpp does.
  */
 export function packedMatmul(x: Tensor, weights: PackedMatrix, coarse = true): Tensor {
   const { bits, block, values, scales, minima } = weights;

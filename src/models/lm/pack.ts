@@ -9,13 +9,16 @@ import type { Transformer } from './transformer.js';
 import { fileRow, type Placement } from './weight-names.js';
 import type { PlacedParameter } from './weights.js';
 
-/** Types whose blocks can be kept: scale · integer, or scale · integer + minimum. */
+/**
+ * Types whose blocks can be kept: scale · integer, or scale · integer + minimum. Where the file has float16 factors for
+ * each block they stay so: products of one row are as fast as weights are read. Those of larger blocks are products.
+ */
 const packable = {
-  Q4_0: { bits: 4, block: 32, hasMinima: false },
-  Q4_1: { bits: 4, block: 32, hasMinima: true },
-  Q4_K: { bits: 4, block: 32, hasMinima: true },
-  Q8_0: { bits: 8, block: 32, hasMinima: false },
-  Q6_K: { bits: 8, block: 16, hasMinima: false },
+  Q4_0: { bits: 4, block: 32, hasMinima: false, factors: 'float16' },
+  Q4_1: { bits: 4, block: 32, hasMinima: true, factors: 'float16' },
+  Q4_K: { bits: 4, block: 32, hasMinima: true, factors: 'float32' },
+  Q8_0: { bits: 8, block: 32, hasMinima: false, factors: 'float16' },
+  Q6_K: { bits: 8, block: 16, hasMinima: false, factors: 'float32' },
 } as const satisfies Partial<Record<GgmlType, object>>;
 
 export type PackableType = keyof typeof packable;
@@ -23,18 +26,21 @@ const isPackable = (type: GgmlType): type is PackableType => Object.hasOwn(packa
 
 /** Where one block of a file goes: number of its first packed block, and of that block's row and place in the row. */
 interface Target {
-  data: PackedData & { minima: Float32Array | undefined };
+  data: PackedData;
   row: number;
   /** Packed block within the row. */
   column: number;
 }
 
+/** Sets the factors of a block, or the bits of factors that are kept as float16. */
 function setBlock({ data, row, column }: Target, offset: number, scale: number, minimum: number): void {
-  const blocks = data.inputs / data.block;
-  const at = row * blocks + column + offset;
+  const at = row * (data.inputs / data.block) + column + offset;
   data.scales[at] = scale;
   if (data.minima) data.minima[at] = minimum;
 }
+
+/** The bits of a float16. */
+const bitsAt = (bytes: Uint8Array, at: number): number => bytes[at]! | (bytes[at + 1]! << 8);
 
 /** 32 integers of 4 bits, low halves of 16 bytes first, as pairs of neighbours. */
 function packNibbles(bytes: Uint8Array, from: number, out: Uint8Array, to: number): void {
@@ -50,20 +56,15 @@ type BlockPacker = (bytes: Uint8Array, at: number, target: Target) => void;
 const bytesAt = ({ data, row, column }: Target): number =>
   ((row * data.inputs + column * data.block) * data.bits) / 8;
 
-/**
- * How the blocks of each type are kept. Packed weights are scale · (q − 8) + minimum: where a type means
- * scale · q + m, its minimum is m + 8 · scale. (A zero point in the middle also halves the error of rounding
- * activations.)
- */
+/** How the blocks of each type are kept: scale · (q − 8) or (q − 128), or scale · q + minimum. */
 const packers: Readonly<Record<PackableType, BlockPacker>> = {
   Q4_0(bytes, at, target) {
     packNibbles(bytes, at + 2, target.data.values, bytesAt(target));
-    setBlock(target, 0, halfAt(bytes, at), 0);
+    setBlock(target, 0, bitsAt(bytes, at), 0);
   },
   Q4_1(bytes, at, target) {
-    const d = halfAt(bytes, at);
     packNibbles(bytes, at + 4, target.data.values, bytesAt(target));
-    setBlock(target, 0, d, halfAt(bytes, at + 2) + 8 * d);
+    setBlock(target, 0, bitsAt(bytes, at), bitsAt(bytes, at + 2));
   },
   Q4_K(bytes, at, target) {
     const d = halfAt(bytes, at);
@@ -71,7 +72,7 @@ const packers: Readonly<Record<PackableType, BlockPacker>> = {
     const to = bytesAt(target);
     for (let j = 0; j < 8; j++) {
       const [s, n] = scaleAndMinimum(bytes, at + 4, j);
-      setBlock(target, j, d * s, 8 * d * s - m * n);
+      setBlock(target, j, d * s, -m * n);
       const from = at + 16 + 32 * (j >> 1);
       const shift = j % 2 === 0 ? 0 : 4;
       for (let i = 0; i < 16; i++) {
@@ -84,7 +85,7 @@ const packers: Readonly<Record<PackableType, BlockPacker>> = {
   Q8_0(bytes, at, target) {
     const to = bytesAt(target);
     for (let i = 0; i < 32; i++) target.data.values[to + i] = bytes[at + 2 + i]! ^ 0x80;
-    setBlock(target, 0, halfAt(bytes, at), 0);
+    setBlock(target, 0, bitsAt(bytes, at), 0);
   },
   Q6_K(bytes, at, target) {
     const d = halfAt(bytes, at + 208);
@@ -103,7 +104,7 @@ export interface PackingPart {
 
 /** Packs tensors of one type and width, one below the other. */
 export function packTensors(parts: readonly PackingPart[], type: PackableType, inputs: number): PackedData {
-  const { bits, block, hasMinima } = packable[type];
+  const { bits, block, hasMinima, factors } = packable[type];
   const { elements, bytes: blockBytes } = ggmlTypes[type];
   const outputs = parts.reduce((sum, part) => sum + part.outputs, 0);
   const count = (outputs * inputs) / block;
@@ -113,8 +114,8 @@ export function packTensors(parts: readonly PackingPart[], type: PackableType, i
     outputs,
     inputs,
     values: allocate('uint8', (outputs * inputs * bits) / 8) as Uint8Array,
-    scales: allocate('float32', count) as Float32Array,
-    minima: hasMinima ? (allocate('float32', count) as Float32Array) : undefined,
+    scales: allocate(factors, count) as Float32Array | Uint16Array,
+    minima: hasMinima ? (allocate(factors, count) as Float32Array | Uint16Array) : undefined,
   };
   const rowBytes = (inputs / elements) * blockBytes;
   const pack = packers[type];
