@@ -53,11 +53,11 @@ const ownLevel: Partial<Record<Kind, Level>> = {
 };
 
 /** exp(r) for |r| ≤ ln 2 / 2, highest power first (Cephes, expf.c); 1 ulp. */
-const expCoefficients = [
+export const expCoefficients = [
   1.98756915e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1, 1, 1,
 ];
 /** ln 2 as a short float and the rest, so that n·ln 2 is exact in the first. */
-const ln2 = [0.693359375, -2.1219444e-4] as const;
+export const ln2 = [0.693359375, -2.1219444e-4] as const;
 
 /**
  * Arithmetic on the rows of matrices, to be compiled into one pass (or one per reduction) over memory.

@@ -14,6 +14,7 @@ import { compilePacked } from './packed-kernel.js';
 import { packedOperator } from './packed-operator.js';
 import { compileRows } from './row-kernel.js';
 import { rowOperator } from './row-operators.js';
+import { tileOperator } from './tile-operators.js';
 
 /** Settings for tests and comparisons. */
 export interface KernelOptions {
@@ -26,6 +27,9 @@ export interface KernelOptions {
 /** OrtCustomOp* of every operator that was made, by its name, and OrtCustomOpDomain* by the names in it. */
 const operators = new Map<string, Pointer>();
 const domains = new Map<string, Pointer>();
+
+/** Code that has its sizes built in reads none. */
+const noParameters = new BigInt64Array(new ArrayBuffer(256));
 
 const sizeOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
 
@@ -89,6 +93,11 @@ export class NativeKernels implements Kernels {
         task: this.#codeOf(`packed${best}${rowBlock}${JSON.stringify(code)}`, emit),
         ...packed,
       });
+    }
+    const tiles = set === 'avx512' ? tileOperator(request) : undefined;
+    if (tiles) {
+      const task = this.#codeOf(tiles.code, tiles.compile);
+      return this.#operator(request, { task, tasks: tiles.tasks, parameters: noParameters, inPlace: [] });
     }
     const found = rowOperator(request);
     if (!found) return undefined;

@@ -1,9 +1,9 @@
 import { AnnealError } from '../errors.js';
-import { checkDTypes, defineOp, floats } from '../op.js';
+import { type CompositeDeclaration, checkDTypes, defineOp, floats } from '../op.js';
 import { broadcastShapes, formatShape, sameShape, sizeOf } from '../shape.js';
 import type { Tensor, TensorType } from '../tensor.js';
 import { add, exp, mul, neg, sigmoid, softplus, sub } from './elementwise.js';
-import { lowerTriangle, maskedScore, matrix, upperTriangle } from './masks.js';
+import { lowerTriangle, maskedScore, matrix, upperTriangle, zeros } from './masks.js';
 import { matmul } from './matmul.js';
 import { cumsum, sum, unbroadcast } from './reduce.js';
 import { pad, slice } from './slice.js';
@@ -181,6 +181,102 @@ const stickBreakingOp = defineOp<StickAttributes>({
   ],
 });
 
+/** Positions of a block of the kernels: the largest that divides the length; undefined: the kernels do not fit. */
+export function stickBlock(length: number, d: number, dv: number): number | undefined {
+  return d % 16 === 0 && dv % 16 === 0 ? [64, 32, 16].find((c) => length % c === 0) : undefined;
+}
+
+/** Attributes as a kernel gets them: numbers. */
+const numbersOf = ({ scale, attendCurrent, remainder }: StickAttributes) => ({
+  scale,
+  attendCurrent: Number(attendCurrent),
+  remainder: Number(remainder),
+});
+
+/**
+ * Stick-breaking attention that keeps no scores: results are y, what is left of the sticks [B, H, L], and what was left of them
+ * when they came to each block of keys [B, H, blocks, L]. Kernels compute the last and read it; without kernels it is unused.
+ */
+const stickMixOp = defineOp<StickAttributes>({
+  name: 'stickBreakingMix',
+  infer(inputs) {
+    check(inputs);
+    const [q, , v] = inputs as [TensorType, TensorType, TensorType];
+    const [b, h, length, d] = q.shape as [number, number, number, number];
+    const { dtype } = q;
+    const block = stickBlock(length, d, v.shape[3]!) ?? length;
+    return [
+      { dtype, shape: [b, h, length, v.shape[3]!] },
+      { dtype, shape: [b, h, length] },
+      { dtype, shape: [b, h, length / block, length] },
+    ];
+  },
+  flops: ([q, , v]) => sizeOf(q!.shape.slice(0, 3)) * q!.shape[2]! * (q!.shape[3]! + v!.shape[3]! + 4),
+  decompose(inputs, attributes) {
+    const [y, , rest] = stickBreakingOp.apply(inputs, attributes);
+    const [b, h, length, d] = inputs[0]!.shape as [number, number, number, number];
+    const blocks = length / (stickBlock(length, d, inputs[2]!.shape[3]!) ?? length);
+    return [y!, rest!, zeros([b, h, blocks, length], y!.dtype)];
+  },
+  vjp({ inputs, outputs: [, rest, carries], attributes }, [g, gr]) {
+    if (!g && !gr) return [];
+    const [q, k, v] = inputs as [Tensor, Tensor, Tensor];
+    // The kernels know the gradient of the result only.
+    if (gr) {
+      const outputs = stickBreakingOp.apply(inputs, attributes);
+      return stickRule({ inputs, outputs, attributes, needs: () => true }, [g, undefined, gr]);
+    }
+    return stickGradOp.apply([q, k, v, g!, rest!, carries!], attributes);
+  },
+  lower(b, node, attributes) {
+    const inputs = node.inputs.map((type, i) => ({ name: b.inputs[i]!, type }));
+    const outputs = node.outputs.map((type, i) => ({
+      type,
+      ...(b.outputs[i] ? { name: b.outputs[i] } : {}),
+    }));
+    return b.kernel('stickBreaking', numbersOf(attributes), inputs, outputs) !== undefined;
+  },
+  cases: [
+    {
+      inputs: [
+        [1, 2, 3, 4],
+        [1, 2, 3, 4],
+        [1, 2, 3, 2],
+      ],
+      attributes: { scale: 0.7, attendCurrent: false, remainder: true },
+    },
+  ],
+});
+
+const stickRule = (stickBreakingOp as CompositeDeclaration<StickAttributes>).vjp!;
+
+/** Gradients of q, k and v from these, the gradient of the result, and the other results of `stickBreakingMix`. */
+const stickGradOp = defineOp<StickAttributes>({
+  name: 'stickBreakingGrad',
+  infer: ([q, k, v]) => [q!, k!, v!],
+  flops: ([q, , v]) => 2.5 * sizeOf(q!.shape.slice(0, 3)) * q!.shape[2]! * (q!.shape[3]! + v!.shape[3]!),
+  decompose([q, k, v, g], attributes) {
+    const inputs = [q!, k!, v!];
+    const outputs = stickBreakingOp.apply(inputs, attributes);
+    return stickRule({ inputs, outputs, attributes, needs: () => true }, [g!]).slice(0, 3) as Tensor[];
+  },
+  lower: (b, node, attributes) => b.resultKernel(node, 'stickBreakingGrad', numbersOf(attributes)),
+  cases: [
+    {
+      inputs: [
+        [1, 2, 3, 4],
+        [1, 2, 3, 4],
+        [1, 2, 3, 2],
+        [1, 2, 3, 2],
+        [1, 2, 3],
+        [1, 2, 1, 3],
+      ],
+      attributes: { scale: 0.7, attendCurrent: false, remainder: true },
+      gradient: false,
+    },
+  ],
+});
+
 const total = (list: readonly (Tensor | undefined)[]): Tensor | undefined =>
   list.reduce((a, b) => (a && b ? add(a, b) : (a ?? b)), undefined);
 
@@ -238,5 +334,8 @@ export function stickBreakingAttention(
     mask,
   } = options;
   const inputs = mask ? [q, k, v, mask] : [q, k, v];
+  const isSquare = q.rank === 4 && v.rank === 4 && q.shape[2] === k.shape[2] && q.dtype === 'float32';
+  if (!mask && isSquare && stickBlock(q.shape[2]!, q.shape[3]!, v.shape[3]!) !== undefined)
+    return stickMixOp.apply(inputs, { scale, attendCurrent, remainder })[0]!;
   return stickBreakingOp.apply(inputs, { scale, attendCurrent, remainder })[0]!;
 }

@@ -1,0 +1,354 @@
+import { Assembler, type Label, type Memory } from './assembler.js';
+import { ConstantPool } from './constant-pool.js';
+import { expCoefficients, ln2 } from './formula.js';
+import { gp } from './instructions.js';
+import { emitProduct, type Product } from './tile-product.js';
+import { emitTranspose } from './tile-transpose.js';
+
+const { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15 } = gp;
+const saved = [rbx, rbp, r12, r13, r14, r15];
+/** Registers that hold the addresses of blocks in `eachRow`. */
+const rowPointers = [r8, r9, r10, r11, r12, r13];
+
+/** Floats of a vector. */
+export const lanes = 16;
+
+/** A word on the stack: a count, an index or an address. */
+export interface Slot {
+  readonly at: number;
+}
+
+/** A matrix in memory, row by row: the address in a slot, or a buffer on the stack; `ld` floats from row to row. */
+export interface Block {
+  readonly base: Slot | 'stack';
+  /** Bytes behind the base. */
+  readonly offset: number;
+  readonly ld: number;
+}
+
+/** A number that is known when code is emitted, or one on the stack. */
+export type Count = number | Slot;
+
+/** Registers with the constants of `exp`, from the top down. */
+const pinned = { one: 31, low: 30, log2e: 29, ln2High: 28, ln2Low: 27, coefficients: 21 } as const;
+/** Vector registers that the body of a pass may use. */
+export const freeVectors = pinned.coefficients;
+
+const toNearest = 8;
+
+/**
+ * Emits tasks that work on small dense matrices: products, transposes and passes over rows, as calls of subroutines and
+ * loops whose state is on the stack. All sizes are known when code is emitted. AVX-512.
+ *
+ * Nothing is kept in registers from one operation to the next.
+ */
+export class TileAssembler {
+  readonly a = new Assembler('avx512');
+  readonly pool: ConstantPool;
+  readonly #subroutines = new Map<string, { label: Label; emit(): void }>();
+  #frameBytes = 8;
+
+  private constructor(readonly stackBytes: number) {
+    this.pool = new ConstantPool(this.a);
+  }
+
+  /**
+   * Machine code of `task(frame, index)`: `body` gets the slots with the addresses of the first `tensors` tensors, and one
+   * with the task's number. It runs twice, as the size of the stack frame is known only in the end.
+   */
+  static compile(
+    tensors: number,
+    body: (t: TileAssembler, tensors: readonly Slot[], task: Slot) => void,
+  ): Uint8Array {
+    let bytes = 0;
+    let code: Uint8Array = new Uint8Array();
+    for (let pass = 0; pass < 2; pass++) {
+      const t = new TileAssembler(bytes);
+      code = t.#task(tensors, body);
+      bytes = t.#frameBytes + 64;
+    }
+    return code;
+  }
+
+  #task(tensors: number, body: (t: TileAssembler, tensors: readonly Slot[], task: Slot) => void): Uint8Array {
+    const { a } = this;
+    for (const register of saved) a.push(register);
+    a.mov(rbx, rsp);
+    a.addImmediate(rsp, -this.stackBytes);
+    a.andImmediate(rsp, -64);
+    a.store({ base: rsp }, rbx);
+    const slots = Array.from({ length: tensors }, () => this.slot());
+    slots.forEach((slot, i) => {
+      a.mov(rax, { base: rdi, offset: 8 + 8 * i });
+      a.store(this.at(slot), rax);
+    });
+    const task = this.slot();
+    a.store(this.at(task), rsi);
+    body(this, slots, task);
+    a.mov(rsp, { base: rsp });
+    a.zeroUpper();
+    for (const register of [...saved].reverse()) a.pop(register);
+    a.ret();
+    for (const { label, emit } of this.#subroutines.values()) {
+      a.align(64);
+      a.bind(label);
+      emit();
+      a.ret();
+    }
+    this.pool.emit();
+    return a.finish();
+  }
+
+  // --- The stack -------------------------------------------------------------------------------------------------
+
+  slot(): Slot {
+    const at = this.#frameBytes;
+    this.#frameBytes += 8;
+    return { at };
+  }
+  at = (slot: Slot): Memory => ({ base: rsp, offset: slot.at });
+
+  /** A buffer of rows x columns floats on the stack. */
+  buffer(rows: number, columns: number): Block {
+    const offset = Math.ceil(this.#frameBytes / 64) * 64;
+    this.#frameBytes = offset + 4 * rows * columns;
+    return { base: 'stack', offset, ld: columns };
+  }
+
+  /** Part of a block: from so many rows and columns on. */
+  within = (block: Block, row: number, column = 0): Block => ({
+    ...block,
+    offset: block.offset + 4 * (row * block.ld + column),
+  });
+
+  /** register = address of the block. */
+  address(register: number, { base, offset }: Block): void {
+    const { a } = this;
+    if (base === 'stack') {
+      a.lea(register, { base: rsp, offset });
+      return;
+    }
+    a.mov(register, this.at(base));
+    if (offset !== 0) a.addImmediate(register, offset);
+  }
+
+  /** slot = count. */
+  set(slot: Slot, value: Count): void {
+    this.value(rax, value);
+    this.a.store(this.at(slot), rax);
+  }
+  /** register = count. */
+  value(register: number, value: Count): void {
+    if (typeof value === 'number') this.a.movImmediate(register, value);
+    else this.a.mov(register, this.at(value));
+  }
+  /** slot += count. */
+  increase(slot: Slot, by: Count): void {
+    this.a.mov(rax, this.at(slot));
+    if (typeof by === 'number') this.a.addImmediate(rax, by);
+    else this.a.add(rax, this.at(by));
+    this.a.store(this.at(slot), rax);
+  }
+
+  /** target = base + Σ index · bytes + offset: an address, or (with base 0) a number. */
+  combine(target: Slot, base: Count, terms: readonly (readonly [Slot, number])[], offset = 0): void {
+    const { a } = this;
+    this.value(rax, base);
+    for (const [index, factor] of terms) {
+      a.movImmediate(rcx, factor);
+      a.imul(rcx, this.at(index));
+      a.add(rax, rcx);
+    }
+    if (offset !== 0) a.addImmediate(rax, offset);
+    a.store(this.at(target), rax);
+  }
+
+  /** The rows x columns matrix number `index` of a tensor of such matrices. */
+  block(tensor: Slot, terms: readonly (readonly [Slot, number])[], ld: number, offset = 0): Block {
+    const base = this.slot();
+    const bytes = terms.map(([index, floats]) => [index, 4 * floats] as const);
+    this.combine(base, tensor, bytes, 4 * offset);
+    return { base, offset: 0, ld };
+  }
+
+  /** quotient and remainder of a number that is not negative. */
+  divide(value: Slot, by: number, quotient: Slot, remainder: Slot): void {
+    const { a } = this;
+    a.mov(rax, this.at(value));
+    a.zero(rdx);
+    a.movImmediate(rcx, by);
+    a.divide(rcx);
+    a.store(this.at(quotient), rax);
+    a.store(this.at(remainder), rdx);
+  }
+
+  // --- Control ---------------------------------------------------------------------------------------------------
+
+  /** Runs `body` for index = from … to - 1. */
+  loop(index: Slot, from: Count, to: Count, body: () => void): void {
+    const { a } = this;
+    const end = a.label();
+    this.set(index, from);
+    const again = a.here();
+    this.value(rcx, to);
+    a.cmp(rcx, this.at(index));
+    a.jumpIf('notGreater', end);
+    body();
+    this.increase(index, 1);
+    a.jump(again);
+    a.bind(end);
+  }
+
+  /** Runs `body` for index = from - 1 … to. */
+  loopDown(index: Slot, from: Count, to: Count, body: () => void): void {
+    const { a } = this;
+    const end = a.label();
+    this.set(index, from);
+    const again = a.here();
+    this.value(rcx, to);
+    a.cmp(rcx, this.at(index));
+    a.jumpIf('notLess', end);
+    this.increase(index, -1);
+    body();
+    a.jump(again);
+    a.bind(end);
+  }
+
+  /** Runs one of two bodies by a bit of a number. */
+  ifBit(value: Slot, bit: number, set: () => void, clear: () => void = () => {}): void {
+    const { a } = this;
+    const otherwise = a.label();
+    const end = a.label();
+    a.mov(rax, this.at(value));
+    a.movImmediate(rcx, 2 ** bit);
+    a.andImmediate(rax, 2 ** bit);
+    a.cmp(rax, rcx);
+    a.jumpIf('notEqual', otherwise);
+    set();
+    a.jump(end);
+    a.bind(otherwise);
+    clear();
+    a.bind(end);
+  }
+
+  /** Runs the body if value < limit. */
+  ifBelow(value: Slot, limit: Count, body: () => void): void {
+    const { a } = this;
+    const end = a.label();
+    this.value(rcx, limit);
+    a.cmp(rcx, this.at(value));
+    a.jumpIf('notGreater', end);
+    body();
+    a.bind(end);
+  }
+
+  // --- Operations ------------------------------------------------------------------------------------------------
+
+  #call(key: string, emit: () => void): void {
+    let found = this.#subroutines.get(key);
+    if (!found) {
+      found = { label: this.a.label(), emit };
+      this.#subroutines.set(key, found);
+    }
+    this.a.callLabel(found.label);
+  }
+
+  /** C = op(A)·B, or added to or subtracted from what is there; see `Product`. */
+  product(A: Block, B: Block, C: Block, product: Omit<Product, 'lda' | 'ldb' | 'ldc'>): void {
+    const full: Product = { ...product, lda: A.ld, ldb: B.ld, ldc: C.ld };
+    this.address(r8, A);
+    this.address(r9, B);
+    this.address(r10, C);
+    this.#call(`product${JSON.stringify(full)}`, () => emitProduct(this.a, full));
+  }
+
+  /** to = fromᵀ; rows and columns (of `from`) are multiples of 16. */
+  transpose(from: Block, to: Block, rows: number, columns: number): void {
+    this.address(r8, from);
+    this.address(r9, to);
+    const shape = { rows, columns, from: from.ld, to: to.ld };
+    this.#call(`transpose${JSON.stringify(shape)}`, () => emitTranspose(this.a, shape));
+  }
+
+  /** Fills a block with zeros. */
+  clear(block: Block, rows: number, columns: number): void {
+    this.a.vector('xor', 0, 0, 0);
+    this.eachRow(rows, [block], (at) => {
+      for (let v = 0; v < columns / lanes; v++) this.a.vector('store', 0, 0, at(0, v));
+    });
+  }
+
+  /**
+   * A pass over the rows of blocks, from the first to the last or backwards. `body` emits the code of one row; `at` is vector
+   * number v of a block's row. It may use rax, rdx, rsi, rdi, rbp, r14 and r15; rcx counts the rows that are left, rbx those done.
+   */
+  eachRow(
+    rows: Count,
+    blocks: readonly Block[],
+    body: (at: (block: number, vector: number) => Memory) => void,
+    { backwards = false }: { backwards?: boolean } = {},
+  ): void {
+    const { a } = this;
+    if (blocks.length > rowPointers.length) throw new Error('a pass has too many blocks');
+    this.value(rcx, rows);
+    blocks.forEach((block, i) => {
+      this.address(rowPointers[i]!, block);
+      if (!backwards) return;
+      a.lea(rax, { base: rcx, offset: -1 });
+      a.movImmediate(rdx, 4 * block.ld);
+      a.imul(rax, rdx);
+      a.add(rowPointers[i]!, rax);
+    });
+    a.zero(rbx);
+    a.align(16);
+    const again = a.here();
+    body((block, vector) => ({ base: rowPointers[block]!, offset: 4 * lanes * vector }));
+    blocks.forEach(({ ld }, i) => {
+      if (ld !== 0) a.addImmediate(rowPointers[i]!, backwards ? -4 * ld : 4 * ld);
+    });
+    a.addImmediate(rbx, 1);
+    a.addImmediate(rcx, -1);
+    a.jumpIf('notEqual', again);
+  }
+
+  /** Masks 1 … n = the columns of vectors 0 … n-1 that are at least (or beyond) a row's number, in a register. Uses rax, r14, rcx. */
+  columnsFrom(row: number, vectors: number, isBeyond: boolean): void {
+    const { a } = this;
+    a.mov(r14, rcx);
+    a.mov(rcx, row);
+    a.movImmediate(rax, -1);
+    a.shiftLeftByCl(rax);
+    if (isBeyond) a.shiftLeft(rax, 1);
+    a.mov(rcx, r14);
+    for (let v = 0; v < vectors; v++) {
+      a.maskFrom(1 + v, rax);
+      a.shiftRight(rax, 16);
+    }
+  }
+
+  /** Loads what `exp` needs into the registers from `freeVectors` on. */
+  loadConstants(): void {
+    const { pool } = this;
+    pool.load(pinned.one, 1);
+    pool.load(pinned.low, -104);
+    pool.load(pinned.log2e, Math.LOG2E);
+    pool.load(pinned.ln2High, ln2[0]);
+    pool.load(pinned.ln2Low, ln2[1]);
+    for (let i = 0; i < 6; i++) pool.load(pinned.coefficients + i, expCoefficients[i]!);
+  }
+  readonly one = pinned.one;
+
+  /** to = e^x; x and n are written over. */
+  exp(to: number, x: number, n: number): void {
+    const { a } = this;
+    a.vector('max', x, pinned.low, x);
+    a.vector('mul', n, x, pinned.log2e);
+    a.vector('round', n, 0, n, { immediate: toNearest });
+    a.vector('fnma231', x, n, pinned.ln2High);
+    a.vector('fnma231', x, n, pinned.ln2Low);
+    a.vector('load', to, 0, pinned.coefficients);
+    for (let i = 1; i < 6; i++) a.vector('fma213', to, x, pinned.coefficients + i);
+    for (let i = 0; i < 2; i++) a.vector('fma213', to, x, pinned.one);
+    a.vector('scale', to, to, n);
+  }
+}
