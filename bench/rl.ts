@@ -15,6 +15,8 @@ type Trained = Answer & Record<'seconds' | 'rollout' | 'update' | 'mainThread', 
 type SizeId = keyof typeof DIMS;
 
 const PEER = 'TRL';
+/** Steps of a turn. */
+const STEPS = 4;
 const MODULE = '../rl/ours-grpo';
 const SIZES = Object.keys(DIMS) as SizeId[];
 
@@ -38,9 +40,9 @@ function stepDuel(job: GrpoJob, options: RunOptions): Promise<DuelResult> {
       script: 'grpo_trl.py',
       peer: PEER,
       job,
-      rounds: options.quick ? 3 : 11,
+      rounds: options.quick ? 3 : 9,
       turn: async (contestant) => {
-        const figures = await train(contestant, 2);
+        const figures = await train(contestant, STEPS);
         if (contestant.name === PEER) return figures;
         const alone = await contestant.ask<Answer & { seconds: number }>({ op: 'sample' }, 'sampled');
         return { ...figures, alone: alone.seconds };
