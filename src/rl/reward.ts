@@ -63,26 +63,22 @@ async function callLimited<E>(
   context: RewardContext,
   timeoutMs: number,
 ): Promise<readonly (number | null)[]> {
+  context.signal.throwIfAborted();
   const over = new AbortController();
+  // A signal of its own: a listener on the run's for each group would be many.
   const signal = AbortSignal.any([context.signal, over.signal]);
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  let onAbort: (() => void) | undefined;
-  const limit = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      reject(new Overdue(`gave no answer within ${timeoutMs} ms`));
-      over.abort();
-    }, timeoutMs);
-    onAbort = () => reject(context.signal.reason);
-    context.signal.addEventListener('abort', onAbort, { once: true });
-  });
+  const timer = setTimeout(() => {
+    over.abort(new Overdue(`gave no answer within ${timeoutMs} ms`));
+  }, timeoutMs);
   try {
-    context.signal.throwIfAborted();
-    return await Promise.race([Promise.resolve().then(() => reward(samples, { ...context, signal })), limit]);
+    return await new Promise((resolve, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+      Promise.resolve()
+        .then(() => reward(samples, { ...context, signal }))
+        .then(resolve, reject);
+    });
   } finally {
     clearTimeout(timer);
-    if (onAbort) context.signal.removeEventListener('abort', onAbort);
-    // Whoever lost the race has nobody to hear its failure.
-    limit.catch(() => undefined);
   }
 }
 
