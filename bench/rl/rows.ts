@@ -28,7 +28,7 @@ export const CLAIMS = {
     target: 60,
   },
   'js-overhead': {
-    what: "a step's share in which the main thread works (the higher of both models)",
+    what: 'JavaScript of these steps: share of the time in which it keeps the main thread busy (the higher of both models)',
     unit: '%',
     better: 'lower',
     target: 10,

@@ -1,3 +1,4 @@
+import { isBusy } from '../core/device.js';
 import { allocate } from '../core/dtype.js';
 import { AnnealError } from '../core/errors.js';
 import { int32 } from '../core/feeds.js';
@@ -15,6 +16,13 @@ const firstCapacity = 256;
 /** Steps for which a larger pass than needed will do, before one of the right size is compiled. */
 const patience = 16;
 
+/** Steps that have been faster than this, in milliseconds, may hold the calling thread. */
+const shortStep = 3;
+
+/** Lets timers, input and other tasks through. Only where that costs microseconds; in browsers it would be milliseconds. */
+const eventLoopTurn: (() => Promise<void>) | undefined =
+  typeof setImmediate === 'function' ? () => new Promise((resolve) => setImmediate(resolve)) : undefined;
+
 /** A compiled pass over some rows, with the arrays that it is fed. */
 interface Pass {
   run: Program<'tokens' | 'lengths' | 'counts', never>;
@@ -22,6 +30,9 @@ interface Pass {
   cache: KVCache;
   feeds: PassFeeds;
 }
+
+/** A pass that decodes, with its logits and the time of the fastest run so far. */
+type StepPass = Pass & { logits: Variable; ms: number };
 
 /** What a pass reads: new tokens [rows, length], and for each row how many it has and how many of the new ones count. */
 export interface PassFeeds {
@@ -52,11 +63,14 @@ export class Decoder {
   readonly #model: GenerativeModel;
   readonly #slots: number;
   readonly #limit: number;
+  readonly #mayBlock: boolean;
+  /** Milliseconds for which steps have held the calling thread. */
+  blockedMs = 0;
   #cache: KVCache;
   /** What the passes were traced over. */
   #variables: readonly Variable[] = [];
   /** Decoding passes by their number of rows, with their logits. */
-  readonly #steps = new Map<number, Pass & { logits: Variable }>();
+  readonly #steps = new Map<number, StepPass>();
   /** How often a size of decoding pass would have been right and a larger one had to do. */
   readonly #misses = new Map<number, number>();
   /** Prompt passes over one row of the cache, by length. */
@@ -64,11 +78,15 @@ export class Decoder {
   /** Prompt passes over several rows of a cache of their own, by `rows x length`. They survive growth. */
   readonly #groups = new Map<string, Pass>();
 
-  /** @param limit most tokens a row */
-  constructor(model: GenerativeModel, slots: number, limit: number) {
+  /**
+   * @param limit most tokens a row
+   * @param mayBlock whether short steps may run on the calling thread
+   */
+  constructor(model: GenerativeModel, slots: number, limit: number, mayBlock = false) {
     this.#model = model;
     this.#slots = slots;
     this.#limit = limit;
+    this.#mayBlock = mayBlock && eventLoopTurn !== undefined;
     this.#cache = makeCache(model, slots, Math.min(limit, firstCapacity));
   }
 
@@ -124,8 +142,19 @@ export class Decoder {
     const pass = this.#steps.get(rows) ?? this.#makeStep(rows);
     for (const feed of Object.values(pass.feeds)) feed.fill(0);
     fill(pass.feeds);
-    await pass.run(pass.feeds);
+    await this.#run(pass);
     return pass.logits.data as Float32Array;
+  }
+
+  /** Waking another thread and being woken by it takes up to 0.3 ms, a good part of a short step. */
+  async #run(pass: StepPass): Promise<void> {
+    if (this.#mayBlock && pass.ms < shortStep) await eventLoopTurn!();
+    const start = performance.now();
+    if (this.#mayBlock && pass.ms < shortStep && !isBusy()) {
+      pass.run.runSync(pass.feeds);
+      this.blockedMs += performance.now() - start;
+    } else await pass.run(pass.feeds);
+    pass.ms = Math.min(pass.ms, performance.now() - start);
   }
 
   /** The rows of the pass to use where `wanted` would do. Compiling takes as long as many steps. */
@@ -174,7 +203,7 @@ export class Decoder {
     }
   }
 
-  #makeStep(rows: number): Pass & { logits: Variable } {
+  #makeStep(rows: number): StepPass {
     const { vocabulary } = this.#model.config;
     const logits = new Variable(allocate('float32', rows * vocabulary), 'float32', [rows, vocabulary], {
       name: 'logits',
@@ -182,7 +211,7 @@ export class Decoder {
     });
     const cache = new KVCache(this.#cache.shape, rows, this.capacity);
     cache.viewRows(this.#cache, 0);
-    const pass = { ...this.#makePass(cache, rows, 1, logits), logits };
+    const pass = { ...this.#makePass(cache, rows, 1, logits), logits, ms: Number.POSITIVE_INFINITY };
     this.#steps.set(rows, pass);
     return pass;
   }

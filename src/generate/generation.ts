@@ -48,10 +48,17 @@ export class GenerationStream implements Generation {
   finish(reason: FinishReason, rest = ''): void {
     if (this.#end) return;
     this.#end = { reason };
+    const length = this.#tokens.length;
+    const tokens = new Int32Array(length);
+    const logprobs = new Float32Array(length);
+    const sampledLogprobs = new Float32Array(length);
+    this.#tokens.forEach((one, i) => {
+      tokens[i] = one.token;
+      logprobs[i] = one.logprob;
+      sampledLogprobs[i] = one.sampledLogprob;
+    });
     this.#settle.resolve({
-      tokens: Int32Array.from(this.#tokens, (one) => one.token),
-      logprobs: Float32Array.from(this.#tokens, (one) => one.logprob),
-      sampledLogprobs: Float32Array.from(this.#tokens, (one) => one.sampledLogprob),
+      ...{ tokens, logprobs, sampledLogprobs },
       text: this.#text + rest,
       finishReason: reason,
     });

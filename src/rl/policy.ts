@@ -107,6 +107,8 @@ export class Policy {
       batchInvariant: 'history',
       // Nobody waits for the first token: all prompts are read before anything is decoded.
       chunk: promptTokens,
+      // Rewards get their turn between two steps.
+      blocking: true,
       ...(capacity !== undefined && { capacity }),
       ...(tokenizer && { tokenizer }),
     });

@@ -217,6 +217,23 @@ describe('sequences that join and leave', () => {
     expect(await used.generate(requests)).toEqual(await fresh.generate(requests));
   });
 
+  it('may hold the thread for short steps: the same bits, and other tasks get their turn', async () => {
+    const requests = [5, 9, 30].map((n, seed) => ({
+      prompt: randomTokens(new Rng(n), n),
+      maxTokens: 40,
+      seed,
+    }));
+    const [free, blocking] = [make({}), make({ blocking: true })];
+    let turns = 0;
+    const timer = setInterval(() => turns++, 0);
+    const results = await blocking.generate(requests);
+    clearInterval(timer);
+    expect(results).toEqual(await free.generate(requests));
+    expect(blocking.stats().blockedMs).toBeGreaterThan(0);
+    expect(free.stats().blockedMs).toBe(0);
+    expect(turns).toBeGreaterThan(2);
+  });
+
   it('wait for a slot in the order in which they came', async () => {
     const generator = make({ slots: 2 });
     const order: number[] = [];
