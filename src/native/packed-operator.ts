@@ -14,8 +14,12 @@ export interface PackedOperator extends Pick<OperatorSpec, 'tasks' | 'parameters
 /** Quantised rows of a task: they stay in the second-level cache. */
 const stackBytes = 2 ** 17;
 const mostRows = 32;
-/** Bytes of weights that one task reads at least: handing it out and rounding the rows are small beside that. */
+/** Rows up to which a kernel was measured as faster than ONNX Runtime's operator. */
+const fasterUpTo: Readonly<Record<InstructionSet, number>> = { avx512: Number.POSITIVE_INFINITY, avx2: 16 };
+/** About how many bytes of weights a task reads: handing it out is little beside that. */
 const taskBytes = 2 ** 16;
+/** Outputs of the smallest task of several rows: each task rounds them anew, which takes as long as some 20 outputs. */
+const fewestOutputs = { oneRow: 64, manyRows: 128 };
 /** Tasks enough for many threads. */
 const enoughTasks = 32;
 
@@ -55,22 +59,32 @@ function blocksOf(rows: number, outputs: number, layout: ReturnType<typeof packe
   const room = Math.max(1, Math.min(mostRows, Math.floor(stackBytes / layout.rowBytes)));
   const rowBlock = Math.ceil(rows / Math.ceil(rows / room));
   const rowBlocks = Math.ceil(rows / rowBlock);
-  const wanted = Math.min(enoughTasks, Math.ceil((outputs * layout.weightRowBytes) / taskBytes));
-  const parts = Math.max(1, Math.floor(wanted / rowBlocks));
+  const wanted = Math.min(
+    enoughTasks / rowBlocks,
+    (outputs * layout.weightRowBytes) / taskBytes,
+    outputs / (rows === 1 ? fewestOutputs.oneRow : fewestOutputs.manyRows),
+  );
+  // Powers of two, which threads share evenly.
+  const parts = 2 ** Math.max(0, Math.round(Math.log2(wanted)));
   const outputBlock = tileOutputs * Math.ceil(outputs / parts / tileOutputs);
   return { rowBlock, rowBlocks, outputBlock, outputBlocks: Math.ceil(outputs / outputBlock) };
 }
 
 /**
  * The operator for `packedMatmul` (x, values, scales and perhaps minima), with activations rounded to 8 bits, or undefined
- * where the types or shapes of a request are not what it is made for.
+ * where the types or shapes of a request are not what it is made for, or the plain operator is as fast (unless `always`).
  */
-export function packedOperator(request: KernelRequest, set: InstructionSet): PackedOperator | undefined {
+export function packedOperator(
+  request: KernelRequest,
+  set: InstructionSet,
+  always = false,
+): PackedOperator | undefined {
   const code = codeOf(request);
   if (!code) return undefined;
   const outputs = request.inputs[1]!.shape[0]!;
   const rows = sizeOf(request.inputs[0]!.shape) / Math.max(1, code.inputs);
   if (code.inputs === 0 || rows === 0 || outputs < tileOutputs) return undefined;
+  if (!(always || rows <= fasterUpTo[set])) return undefined;
   const layout = packedLayout(code, set);
   if (layout.rowBytes > stackBytes) return undefined;
   const { rowBlock, rowBlocks, outputBlock, outputBlocks } = blocksOf(rows, outputs, layout);

@@ -149,7 +149,8 @@ const guard = 64;
 function runTasks(p: Product, set: InstructionSet, operands: Operands, isReversed = false): Float32Array {
   if (support.reason !== undefined) throw new Error(support.reason);
   const { koffi, install } = support;
-  const operator = packedOperator(requestOf(p), set)!;
+  // Sizes that the runtime computes as fast are tested too: the code must be right for every size.
+  const operator = packedOperator(requestOf(p), set, true)!;
   const code = compilePacked(operator.code, set, operator.rowBlock);
   const task = koffi.decode(install(code), koffi.proto('void', ['void *', 'size_t'])) as (
     frame: BigUint64Array,
@@ -346,5 +347,11 @@ describe('requests that do not fit', () => {
     expect(of({})).toBeDefined();
     expect(of({ outputs: 3 })).toBeUndefined();
     expect(of({ inputs: 2 ** 20 })).toBeUndefined();
+  });
+
+  it('nor, in AVX2, have many rows', () => {
+    const many = requestOf({ bits: 4, block: 32, rows: 64, inputs: 64, outputs: 8 });
+    expect(packedOperator(many, 'avx2')).toBeUndefined();
+    expect(packedOperator(many, 'avx512')).toBeDefined();
   });
 });
