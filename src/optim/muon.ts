@@ -8,7 +8,7 @@ import { formatShape } from '../core/shape.js';
 import type { Tensor } from '../core/tensor.js';
 import type { Variable } from '../core/variable.js';
 import { Optimizer, type OptimizerOptions } from './optimizer.js';
-import { type PolarOptions, polarExpress } from './polar.js';
+import { type PolarOptions, type PolarProduct, polarApplied, polarProducts } from './polar.js';
 
 /**
  * Factor on the orthogonal update of a map from n to m features.
@@ -50,10 +50,10 @@ export interface MuonOptions extends OptimizerOptions {
 interface Part {
   parameter: Variable;
   momentum: Tensor;
-  /** [blocks, in, out], or [1, out, in·…] for filters. */
-  blocks: Tensor;
-  /** The axis of output features in `blocks`. */
-  outAxis: 1 | 2;
+  /** [in, out] of each block of output features, or one [out, in·…] for filters. */
+  blocks: Tensor[];
+  /** The axis of output features in a block. */
+  outAxis: 0 | 1;
 }
 
 class Muon extends Optimizer {
@@ -69,20 +69,14 @@ class Muon extends Optimizer {
     rate: Tensor,
   ): void {
     const parts = parameters.map((parameter, i) => this.part(parameter, gradients[i]!));
-    // Matrices of one size are orthogonalised together: one graph node multiplies them all.
-    const groups = new Map<string, Part[]>();
+    const products = polarProducts(
+      parts.flatMap((part) => part.blocks),
+      this.options.polar,
+    );
+    let at = 0;
     for (const part of parts) {
-      const size = part.blocks.shape.slice(1).join('x');
-      groups.set(size, [...(groups.get(size) ?? []), part]);
-    }
-    for (const group of groups.values()) {
-      const factors = orthogonalized(
-        group.map((part) => part.blocks),
-        this.options.polar ?? {},
-      );
-      group.forEach((part, i) => {
-        this.move(part, factors[i]!, rate);
-      });
+      this.move(part, products.slice(at, at + part.blocks.length), rate);
+      at += part.blocks.length;
     }
   }
 
@@ -90,7 +84,7 @@ class Muon extends Optimizer {
     throw new Error('Muon updates all parameters at once');
   }
 
-  /** Momentum, and the direction as a stack of matrices. */
+  /** Momentum, and the direction as matrices. */
   private part(parameter: Variable, gradient: Tensor): Part {
     const { momentum: mu = 0.95, nesterov = true, convention = 'ema', blocks = () => 1 } = this.options;
     checkRole(parameter);
@@ -99,8 +93,7 @@ class Muon extends Optimizer {
     const momentum = add(mul(old, mu), fresh);
     const direction = nesterov ? add(fresh, mul(momentum, mu)) : momentum;
     if (parameter.role === 'filter') {
-      const matrix = reshape(direction, [1, parameter.shape[0]!, -1]);
-      return { parameter, momentum, blocks: matrix, outAxis: 1 };
+      return { parameter, momentum, blocks: [reshape(direction, [parameter.shape[0]!, -1])], outAxis: 0 };
     }
     const n = blocks(parameter);
     const out = parameter.shape[1]!;
@@ -108,40 +101,48 @@ class Muon extends Optimizer {
       throw new AnnealError(
         `muon: ${parameter.name} has ${out} output features, which ${n} blocks do not divide`,
       );
-    return { parameter, momentum, blocks: stack(split(direction, n, 1), 0), outAxis: 2 };
+    return { parameter, momentum, blocks: split(direction, n, 1), outAxis: 1 };
   }
 
-  /** Assigns what the orthogonal factor of a parameter's direction makes of it. */
-  private move({ parameter, momentum, outAxis }: Part, factor: Tensor, rate: Tensor): void {
-    const { scale = 'original', weightDecay = 0, cautious = false } = this.options;
-    const [rows, columns] = factor.shape.slice(1) as [number, number];
-    const [inputs, outputs] = outAxis === 2 ? [rows, columns] : [columns, rows];
-    const normed = this.neuronNormed(parameter, factor, outAxis);
-    const flat = assembled(normed, parameter);
-    const step = mul(flat, mul(rate, scaleOf(scale, inputs, outputs)));
-    let kept: Tensor = parameter;
-    if (weightDecay !== 0) {
-      const shrink = mul(rate, weightDecay);
-      kept = cautious
-        ? sub(parameter, mul(where(greater(mul(flat, parameter), 0), parameter, scalar(0)), shrink))
-        : mul(parameter, sub(1, shrink));
+  /** Assigns what the orthogonal factors of a parameter's direction make of it. */
+  private move({ parameter, momentum, blocks, outAxis }: Part, products: PolarProduct[], rate: Tensor): void {
+    const { scale: rule = 'original', weightDecay = 0, cautious = false, neuronNorm } = this.options;
+    const [inputs, outputs] = [blocks[0]!.shape[1 - outAxis]!, blocks[0]!.shape[outAxis]!];
+    const step = mul(rate, scaleOf(rule, inputs, outputs));
+    const shrink = mul(rate, weightDecay);
+    let next: Tensor;
+    if (neuronNorm || cautious) {
+      const factors = products.map(({ p, y, scale }) => polarApplied(mul(p, scale), y));
+      const flat = assembled(this.neuronNormed(parameter, factors, outAxis), parameter);
+      const decayed = cautious ? where(greater(mul(flat, parameter), 0), parameter, scalar(0)) : parameter;
+      const kept = weightDecay === 0 ? parameter : sub(parameter, mul(decayed, shrink));
+      next = sub(kept, mul(flat, step));
+    } else {
+      // The step goes into the small factor, and the product is added to the parameter as it is formed.
+      const moves = products.map(({ p, y, scale }) => polarApplied(mul(p, mul(mul(step, -1), scale)), y));
+      const kept = weightDecay === 0 ? parameter : mul(parameter, sub(1, shrink));
+      next = add(kept, assembled(moves, parameter));
     }
     this.slot(parameter, 'momentum').assign(momentum);
-    parameter.assign(sub(kept, step));
+    parameter.assign(next);
   }
 
-  /** NorMuon's second moment of each output feature; the Frobenius norm stays as it was. */
-  private neuronNormed(parameter: Variable, factor: Tensor, outAxis: 1 | 2): Tensor {
+  /** NorMuon's second moment of each output feature; the Frobenius norm of a block stays as it was. */
+  private neuronNormed(parameter: Variable, factors: Tensor[], outAxis: 0 | 1): Tensor[] {
     const { neuronNorm } = this.options;
-    if (!neuronNorm) return factor;
+    if (!neuronNorm) return factors;
     const { beta2 } = neuronNorm;
-    const energy = mean(square(factor), outAxis === 2 ? 1 : 2, true);
-    const second = this.slot(parameter, 'v', energy.shape);
-    const next = add(mul(second, beta2), mul(energy, 1 - beta2));
+    const energies = factors.map((factor) => mean(square(factor), 1 - outAxis, true));
+    const second = this.slot(parameter, 'v', [factors.length, ...energies[0]!.shape]);
+    const next = add(mul(second, beta2), mul(stack(energies, 0), 1 - beta2));
     second.assign(next);
-    const scaled = mul(factor, reciprocal(add(sqrt(next), 1e-10)));
-    const norm = (t: Tensor) => sqrt(sum(square(t), [1, 2], true));
-    return mul(scaled, mul(norm(factor), reciprocal(add(norm(scaled), 1e-10))));
+    const norm = (t: Tensor) => sqrt(sum(square(t), [0, 1], true));
+    return split(next, factors.length, 0).map((moment, i) => {
+      const factor = factors[i]!;
+      const rms = sqrt(reshape(moment, energies[i]!.shape));
+      const scaled = mul(factor, reciprocal(add(rms, 1e-10)));
+      return mul(scaled, mul(norm(factor), reciprocal(add(norm(scaled), 1e-10))));
+    });
   }
 }
 
@@ -161,37 +162,9 @@ function checkRole(parameter: Variable): void {
     throw new AnnealError(`muon: ${what} cannot have the role "${role}"`);
 }
 
-/** The polar factors of stacks of equal matrices [blocks, rows, columns], computed as one stack. */
-function orthogonalized(stacks: readonly Tensor[], options: PolarOptions): Tensor[] {
-  if (stacks.length === 1) return [polarExpress(stacks[0]!, options)];
-  const [rows, columns] = stacks[0]!.shape.slice(1) as [number, number];
-  const singles = stacks.flatMap((t) => split(t, t.shape[0]!, 0));
-  const all = stack(
-    singles.map((t) => reshape(t, [rows, columns])),
-    0,
-  );
-  const factors = split(polarExpress(all, options), singles.length, 0);
-  let at = 0;
-  return stacks.map(({ shape }) => {
-    const own = factors.slice(at, at + shape[0]!);
-    at += shape[0]!;
-    return own.length === 1
-      ? own[0]!
-      : stack(
-          own.map((t) => reshape(t, [rows, columns])),
-          0,
-        );
-  });
-}
-
-/** Blocks [n, in, out/n] side by side as a parameter's [in, out]; filters in their own shape. */
-function assembled(blocks: Tensor, parameter: Variable): Tensor {
-  const n = blocks.shape[0]!;
-  if (n === 1) return reshape(blocks, parameter.shape);
-  const [rows, columns] = blocks.shape.slice(1) as [number, number];
-  const sideBySide = split(blocks, n, 0).map((t) => reshape(t, [rows, columns]));
-  return concat(sideBySide, 1);
-}
+/** Blocks [in, out/n] side by side as a parameter's [in, out]; filters in their own shape. */
+const assembled = (blocks: readonly Tensor[], parameter: Variable): Tensor =>
+  blocks.length > 1 ? concat(blocks, 1) : reshape(blocks[0]!, parameter.shape);
 
 function scaleOf(rule: MuonScale, inputs: number, outputs: number): number {
   if (rule === 'original') return Math.sqrt(Math.max(1, outputs / inputs));

@@ -31,6 +31,7 @@ export * from './rotary.js';
 export { flip, pad, type SliceRange, slice } from './slice.js';
 export { logSoftmax, logSumExp, softmax } from './softmax.js';
 export { type StickBreakingOptions, stickBreakingAttention } from './stick-breaking.js';
+export { symmetricProduct } from './symmetric.js';
 export * from './triangular.js';
 export {
   broadcastTo,
