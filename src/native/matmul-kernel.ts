@@ -17,9 +17,10 @@ export interface MatmulCode {
   vectors: 3 | 4;
   /**
    * Row i of the result (or of the left operand) counts up to column i + shift only: blocks of the result above
-   * that become 0, blocks of the left operand are taken as 0.
+   * that become 0, blocks of the left operand are taken as 0. Or the result is symmetric: blocks above its diagonal are
+   * copied from those below.
    */
-  triangle?: 'result' | 'left' | undefined;
+  triangle?: 'result' | 'left' | 'symmetric' | undefined;
 }
 
 /** Rows of a tile: with its columns they fill 24 of the 32 registers with sums. */
@@ -77,6 +78,8 @@ const localBytes = 128;
 /** Masks of a tile's columns by vector, then those for packing. */
 const columnMask = (vector: number) => 1 + vector;
 const packMask = 5;
+/** Rows of a block that is copied across the diagonal; a tile of three vectors leaves this mask free. */
+const rowMask = 4;
 
 /**
  * Machine code (AVX-512) of `task(frame, index)` for alpha·op(A)·op(B) + addend, after Goto and van de Geijn
@@ -123,7 +126,8 @@ class MatmulCompiler {
     a.addImmediate(rsp, -this.#stack);
     a.andImmediate(rsp, -64);
     a.store(this.#local('caller'), rbx);
-    this.#locate();
+    const finished = a.label();
+    this.#locate(finished);
     const chunk = a.here();
     this.#chunkSteps();
     if (this.#code.transA) this.#packRowsOfA();
@@ -134,6 +138,7 @@ class MatmulCompiler {
     a.store(this.#local('step'), rax);
     a.cmp(rax, this.#local('endStep'));
     a.jumpIf('less', chunk);
+    a.bind(finished);
     a.mov(rsp, this.#local('caller'));
     a.zeroUpper();
     for (const register of [...saved].reverse()) a.pop(register);
@@ -148,8 +153,8 @@ class MatmulCompiler {
   /** rbp points at the parameters throughout. */
   #parameter = (name: Parameter): Memory => ({ base: rbp, offset: 8 * matmulParameter[name] });
 
-  /** Finds the block of the result that belongs to the task, and the operands of its batch. */
-  #locate(): void {
+  /** Finds the block of the result that belongs to the task, and the operands of its batch; leaves if there is nothing to do. */
+  #locate(finished: Label): void {
     const a = this.#a;
     a.mov(rbp, { base: rdi });
     a.mov(rax, rsi);
@@ -172,6 +177,15 @@ class MatmulCompiler {
     };
     block('columnBlocks', 'columnBlock', 'n', 'firstColumn', 'endColumn');
     block('rowBlocks', 'rowBlock', 'm', 'firstRow', 'endRow');
+    if (this.#code.triangle === 'symmetric') {
+      a.mov(rcx, this.#local('firstRow'));
+      a.mov(rdx, this.#local('firstColumn'));
+      a.cmp(rcx, rdx);
+      a.movIf('less', rcx, rdx);
+      a.store(this.#local('firstRow'), rcx);
+      a.cmp(rcx, this.#local('endRow'));
+      a.jumpIf('notLess', finished);
+    }
     // rax is the number in the batch; frame[1] and on are the inputs, then the result.
     const { addend } = this.#code;
     const operands: [keyof typeof local, Parameter, number][] = [
@@ -331,8 +345,20 @@ class MatmulCompiler {
     }
     if (this.#code.transB) this.#packTransposedB();
     else this.#packB();
+    const isSymmetric = this.#code.triangle === 'symmetric';
+    const below = a.label();
     a.mov(rax, this.#local('firstRow'));
+    if (isSymmetric) {
+      // Panels and blocks begin at multiples of a tile's rows, so that no tile lies across the diagonal's first row.
+      a.mov(rcx, this.#local('column'));
+      a.cmp(rax, rcx);
+      a.movIf('less', rax, rcx);
+    }
     a.store(this.#local('row'), rax);
+    if (isSymmetric) {
+      a.cmp(rax, this.#local('endRow'));
+      a.jumpIf('notLess', below);
+    }
     const row = a.here();
     this.#callTile();
     this.#storeTile();
@@ -341,11 +367,73 @@ class MatmulCompiler {
     a.store(this.#local('row'), rax);
     a.cmp(rax, this.#local('endRow'));
     a.jumpIf('less', row);
+    if (isSymmetric) this.#mirror();
+    a.bind(below);
     a.mov(rax, this.#local('column'));
     a.addImmediate(rax, 16 * vectors);
     a.store(this.#local('column'), rax);
     a.cmp(rax, this.#local('endColumn'));
     a.jumpIf('less', panel);
+  }
+
+  /** After the last chunk: copies the panel's rows below its diagonal block to the columns right of that. */
+  #mirror(): void {
+    const a = this.#a;
+    const { vectors } = this.#code;
+    const done = a.label();
+    a.mov(rax, this.#local('step'));
+    a.add(rax, this.#local('steps'));
+    a.cmp(rax, this.#local('endStep'));
+    a.jumpIf('less', done);
+    a.mov(r8, this.#parameter('ldc'));
+    for (let v = 0; v < vectors; v++) {
+      // r13 = columns of this vector that exist; r15 = first of 16 rows.
+      const next = a.label();
+      a.mov(r13, this.#local('endColumn'));
+      a.sub(r13, this.#local('column'));
+      a.addImmediate(r13, -16 * v);
+      a.jumpIf('notGreater', next);
+      this.#mask(packMask, r13, 16);
+      a.movImmediate(rcx, 16);
+      a.cmp(r13, rcx);
+      a.movIf('greater', r13, rcx);
+      a.mov(r15, this.#local('column'));
+      a.addImmediate(r15, 16 * vectors);
+      a.mov(rax, this.#local('firstRow'));
+      a.cmp(r15, rax);
+      a.movIf('less', r15, rax);
+      const block = a.here();
+      a.mov(rsi, this.#local('endRow'));
+      a.sub(rsi, r15);
+      a.jumpIf('notGreater', next);
+      this.#mask(rowMask, rsi, 16);
+      a.mov(r9, r15);
+      a.imul(r9, r8);
+      a.mov(rax, this.#local('column'));
+      a.lea(r9, { base: r9, index: rax, scale: 4, offset: laneBytes * v });
+      a.add(r9, this.#local('c'));
+      loadRows(a, packMask);
+      // The panel of B has been used: its place holds the transposed block.
+      a.lea(rbx, { base: rsp, offset: this.#packedB });
+      transposeBlock(a, rbx, this.#panelBytes);
+      a.mov(r9, this.#local('column'));
+      a.addImmediate(r9, 16 * v);
+      a.imul(r9, r8);
+      a.lea(r9, { base: r9, index: r15, scale: 4 });
+      a.add(r9, this.#local('c'));
+      a.mov(r14, r13);
+      const store = a.here();
+      a.vector('load', 0, 0, { base: rbx });
+      a.vector('store', 0, 0, { base: r9 }, { mask: rowMask });
+      a.addImmediate(rbx, this.#panelBytes);
+      a.add(r9, r8);
+      a.addImmediate(r14, -1);
+      a.jumpIf('notEqual', store);
+      a.addImmediate(r15, 16);
+      a.jump(block);
+      a.bind(next);
+    }
+    a.bind(done);
   }
 
   /** Rows of B, cut to the panel and filled up with zeros. */

@@ -60,8 +60,7 @@ function vectorsFor(n: number): 3 | 4 {
 }
 
 /** Whether emitted code was measured to be as fast as ONNX Runtime's operator, or faster. */
-function isWorthwhile({ batch, m, n, k }: Sizes, transA: boolean): boolean {
-  const vectors = vectorsFor(n);
+function isWorthwhile({ batch, m, n, k }: Sizes, { transA, vectors }: MatmulCode): boolean {
   const share = n / ceilTo(Math.max(1, n), 16 * vectors);
   const rows = transA ? fewestRows.transposed : fewestRows.plain;
   return m >= rows && share >= smallestShare && batch * m * n * k >= smallest;
@@ -77,7 +76,8 @@ const enoughTasks = 32;
 /** How the result is cut into blocks: by rows, by columns, and along the inner dimension. Never by threads. */
 function blocksOf({ batch, m, n, k }: Sizes, code: MatmulCode) {
   // Whole blocks are left out, so they have to be small.
-  const most = code.triangle ? triangleBlock : packedRows;
+  const isLeftOut = code.triangle === 'result' || code.triangle === 'left';
+  const most = isLeftOut ? triangleBlock : packedRows;
   const longest = code.transA ? longestPackedChunk : longestChunk;
   const strip = 2 * rowsOf(code);
   const panel = 16 * code.vectors;
@@ -89,7 +89,7 @@ function blocksOf({ batch, m, n, k }: Sizes, code: MatmulCode) {
     rowBlocks = Math.max(1, Math.ceil(m / (Math.floor(most / strip) * strip)));
     columnBlock = (count(rowBlocks, 4 * panel) < enoughTasks ? 2 : 4) * panel;
   } else {
-    if (code.triangle) rowBlocks = Math.max(1, Math.ceil(m / (Math.floor(most / strip) * strip)));
+    if (isLeftOut) rowBlocks = Math.max(1, Math.ceil(m / (Math.floor(most / strip) * strip)));
     while (count(rowBlocks, columnBlock) < enoughTasks && m / rowBlocks >= 2 * shortestBlock) rowBlocks *= 2;
   }
   return {
@@ -149,20 +149,24 @@ export function matmulOperator(request: KernelRequest, always = false): MatmulOp
   if (inputs.length !== (kind === 'gemm' ? 3 : 2)) return undefined;
   if ([...inputs, ...outputs].some(({ dtype }) => dtype !== 'float32')) return undefined;
   const sizes = sizesOf(request);
-  if (!sizes || !(always || isWorthwhile(sizes, attributes.transA === 1))) return undefined;
+  if (!sizes) return undefined;
   const isFull = addend !== undefined && same(addend.shape, outputs[0]!.shape);
   if (addend && !isFull && !(same(addend.shape, [sizes.n]) || same(addend.shape, [1, sizes.n])))
     return undefined;
   const alpha = attributes.alpha ?? 1;
   const transA = attributes.transA === 1;
-  const wanted = ([undefined, 'result', 'left'] as const)[attributes.triangle ?? 0];
+  const wanted = ([undefined, 'result', 'left', 'symmetric'] as const)[attributes.triangle ?? 0];
+  const isSymmetric = wanted === 'symmetric';
+  if (isSymmetric && (sizes.m !== sizes.n || (addend && !isFull))) return undefined;
   const code: MatmulCode = {
     transA,
     triangle: shiftOf(sizes, { triangle: wanted, transA }) >= 0 ? wanted : undefined,
     transB: attributes.transB === 1,
     scaled: alpha !== 1,
     addend: addend !== undefined,
-    vectors: vectorsFor(sizes.n),
+    // A panel of 48 columns is a multiple of its tiles' rows, as copying across the diagonal wants.
+    vectors: isSymmetric ? 3 : vectorsFor(sizes.n),
   };
+  if (!always && !isWorthwhile(sizes, code)) return undefined;
   return { code, ...parametersOf(sizes, code, alpha, isFull), inPlace: isFull ? [[2, 0]] : [] };
 }
