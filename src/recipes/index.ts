@@ -41,6 +41,16 @@ const listings: Readonly<Record<string, Listing>> = {
     summary: 'PaTH, figure 2 (bottom): the word problem of A5 by depth',
     load: async () => (await import('./claims/synthetic.js')).a5Claim,
   },
+  'claims/polar': {
+    summary:
+      'Polar Express, figures 4 and 5: error after k matrix products, for condition numbers and for gradients of a training',
+    load: async () => (await import('./claims/polar.js')).polarClaim,
+  },
+  'claims/muon': {
+    summary:
+      'Polar Express, figures 6 and 7: Muon with three orthogonalisations against AdamW on a small GPT, each at its best rate',
+    load: async () => (await import('./claims/muon.js')).muonClaim,
+  },
 };
 
 export { listings as recipes };

