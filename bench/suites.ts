@@ -22,4 +22,8 @@ export const suites: Record<string, SuiteEntry> = {
     about: 'reinforcement learning: whole GRPO steps against TRL on PyTorch',
     load: async () => (await import('./rl.js')).rl,
   },
+  verify: {
+    about: 'verifiers: accuracy, speed against Math-Verify, detectors of reward hacking, sandboxes',
+    load: async () => (await import('./verify.js')).verify,
+  },
 };

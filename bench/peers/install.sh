@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the benchmark's peers beside this file: PyTorch, transformers and TRL in .venv, jax-js and tfjs in node_modules,
+# Installs the benchmark's peers beside this file: PyTorch, transformers, TRL and Math-Verify in .venv, jax-js and tfjs in node_modules,
 # and last llama.cpp, which is compiled here (about 8 minutes, with a C++ compiler); --without-llama-cpp leaves it out.
 # Each part may fail without the others; the suites skip what is missing and say so.
 set -uo pipefail

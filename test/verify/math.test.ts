@@ -44,8 +44,35 @@ describe('toggles', () => {
     expect(verdict('(2,\\infty)', 'x>2', { setFromRelation: false })).toBe('incorrect');
     expect(verdict('x>2', '(2,\\infty)', { setFromRelation: false })).toBe('correct');
     expect(verdict('x=3', 'y=3', { strictSymbols: false })).toBe('correct');
+    // Names are free, what they do is not: each keeps its part.
+    expect(verdict('2x+y', '2a+b', { strictSymbols: false })).toBe('correct');
+    expect(verdict('2x+y', '2y+x', { strictSymbols: false })).toBe('correct');
+    expect(verdict('2x+y', 'a+2b', { strictSymbols: false })).toBe('incorrect');
+    expect(verdict('x+x', 'a+b', { strictSymbols: false })).toBe('incorrect');
+    expect(verdict('f(x)', 'f(y)', { strictSymbols: false })).toBe('correct');
+    expect(verdict('f(x)', 'f(y)')).toBe('incorrect');
+    expect(verdict('2x+y', '2a+b')).toBe('incorrect');
+    expect(verdict('x^2', 'x^3', { strictSymbols: false })).toBe('incorrect');
     expect(verdict('1/2', '2/4', { requireReduced: true })).toBe('incorrect');
     expect(verdict('1/2', '\\frac12', { requireReduced: true })).toBe('correct');
+  });
+});
+
+describe('notations that count', () => {
+  const targets = ['latex'] as const;
+  it.each([
+    ['$9$', 'correct'],
+    ['It is $9$.', 'correct'],
+    ['We find \\(9\\).', 'correct'],
+    ['\\boxed{9}', 'correct'],
+    ['$$\n9\n$$', 'correct'],
+    ['9', 'incorrect'],
+    ['The answer is 9.', 'incorrect'],
+    // Dollars at the ends of lines are no delimiters.
+    ['It costs $ \n 9 \n $', 'incorrect'],
+  ])('only formulas: %j', (answer, wanted) => {
+    expect(verdict('$9$', answer, { targets })).toBe(wanted);
+    expect(verdict('$9$', answer)).toBe('correct');
   });
 });
 

@@ -16,7 +16,9 @@ import { form, type Node, some } from './node.js';
 import { type MathOptions, withDefaults } from './options.js';
 import { parse } from './parse.js';
 import { TooLarge } from './rational.js';
+import { renamedLike } from './rename.js';
 import type { Context } from './scalar.js';
+import { formulas } from './scan.js';
 import type { Commas } from './tokens.js';
 
 /** One way in which an extracted text can be read. */
@@ -92,6 +94,28 @@ const describe = ({ candidate, readings }: Side): Extracted => ({
   form: readings[0] ? form(readings[0].node) : foldText(candidate.text),
 });
 
+/** Compares, and where names of symbols are free, once more with the answer's renamed. */
+function compareFreely(wanted: Node, given: Node, context: Context): Comparison {
+  const found = compareNodes(wanted, given, context);
+  if (context.options.strictSymbols || found.equality === 'equal') return found;
+  const other = renamedLike(given, wanted);
+  const renamed = other && compareNodes(wanted, other, context);
+  return renamed?.equality === 'equal' ? { equality: 'equal', reason: 'renamed' } : found;
+}
+
+/** Whether a place of a text is set as a formula: in a box, or between delimiters that stand where formulas have them. */
+function isTypeset(text: string, { span, rule }: Candidate): boolean {
+  if (rule === 'boxed') return true;
+  return formulas(text).some(
+    ({ outerStart, outerEnd, start, text: inner }) =>
+      // A candidate may have words around its formula.
+      outerStart < span.end &&
+      span.start < outerEnd &&
+      // A single dollar at a line's end or beginning parts amounts of money, or lines, as often as it opens a formula.
+      !(start - outerStart === 1 && /^[ \t]*\n|\n[ \t]*$/.test(inner)),
+  );
+}
+
 /** The best of what the readings of both sides say; ambiguous commas are resolved for the answer, never on both sides. */
 function compareSides(reference: Side, answer: Side, context: Context): Comparison {
   if (isTextual(reference) || isTextual(answer)) {
@@ -103,7 +127,7 @@ function compareSides(reference: Side, answer: Side, context: Context): Comparis
   for (const wanted of reference.readings)
     for (const given of answer.readings) {
       if (wanted.commas !== 'thousands' && given.commas !== 'thousands') continue;
-      const found = compareNodes(wanted.node, given.node, context);
+      const found = compareFreely(wanted.node, given.node, context);
       if (found.equality === 'equal') return found;
       first ??= found;
     }
@@ -118,7 +142,15 @@ function compareSides(reference: Side, answer: Side, context: Context): Comparis
 }
 
 /** Options of the verifier of mathematical answers. */
-export type MathVerifierOptions = MathOptions & ExtractOptions & Limits;
+export type MathVerifierOptions = MathOptions &
+  ExtractOptions &
+  Limits & {
+    /**
+     * Notations in which an answer counts, as Math-Verify names them: with `['latex']` it must be in a box or between
+     * the delimiters of a formula. Default: both.
+     */
+    targets?: readonly ('latex' | 'expr')[];
+  };
 
 /** The finding for one pair, without a clock. */
 export function findMath(
@@ -135,6 +167,10 @@ export function findMath(
   if (!answer) return { verdict: 'incorrect', reason: 'no-answer', ...sides };
   sides.answer = describe(answer);
   const { equality, reason } = compareSides(reference, answer, context);
+  if (equality === 'equal' && options.targets && !options.targets.includes('expr')) {
+    if (!isTypeset(answerText, answer.candidate))
+      return { verdict: 'incorrect', reason: 'not-typeset', ...sides };
+  }
   if (equality === 'unknown') return { verdict: 'abstain', reason, ...sides };
   if (
     equality === 'equal' &&
