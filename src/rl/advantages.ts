@@ -58,7 +58,7 @@ function eachGroup(
 
 /**
  * A_i = (R_i − mean of its group) / (std + epsilon), one number per sample (DeepSeekMath 2024, section 4.1.2; without
- * the division: Dr. GRPO, Liu et al. 2025, equation 3). A null reward is in no baseline and gets advantage 0.
+ * the division: Dr. GRPO, Liu et al. 2025). A null reward is in no baseline and gets advantage 0.
  * @param groups of each sample, in any order: equal numbers are one group
  */
 export function groupAdvantages(
@@ -86,7 +86,7 @@ export function groupAdvantages(
 }
 
 /**
- * A_i = R_i − mean of the others' rewards = (R_i − mean) n / (n − 1) (RLOO: Ahmadian et al. 2024, section 3.3).
+ * A_i = R_i − mean of the others' rewards = (R_i − mean) n / (n − 1) (RLOO: Ahmadian et al. 2024).
  * A null reward is in no baseline and gets advantage 0.
  */
 export function rlooAdvantages(

@@ -19,7 +19,7 @@ export interface WeightedLabels {
 }
 
 /**
- * Balances two classes whose shares drift (RL Tango, Zha et al. 2025, appendix, algorithm 1): counts of both are
+ * Balances two classes whose shares drift (RL Tango, Zha et al. 2025, as its released code does): counts of both are
  * averaged exponentially over batches, beginning with those of the first; a batch is counted before it is weighted.
  * Weights are s_i = B c_i / Σ_j c_j with c as `kind` says, so that their mean over a batch is 1.
  *

@@ -71,7 +71,7 @@ export interface ProcessBenchScore {
 }
 
 /**
- * ProcessBench's F1 (Zheng et al. 2024, section 3.1). A class without items makes its accuracy, and the F1, NaN.
+ * ProcessBench's F1 (Zheng et al. 2024). A class without items makes its accuracy, and the F1, NaN.
  */
 export function processBenchF1(items: readonly FirstError[]): ProcessBenchScore {
   const accuracy = (chosen: readonly FirstError[]) =>

@@ -1,3 +1,4 @@
+import { AnnealError } from '../core/errors.js';
 import { applyOverlong, type OverlongPolicy } from './overlong.js';
 import type { PhaseContext } from './phases.js';
 import type { Policy } from './policy.js';
@@ -146,6 +147,8 @@ export async function collect<E>(options: CollectOptions<E>, context: PhaseConte
   const times = { rollout: 0, reward: 0 };
   const extra = resampleRounds(zeroVariance);
   const first = await prompts(context.step, 0);
+  if (first.length === 0)
+    throw new AnnealError(`there are no prompts for step ${context.step}; prompts must return at least one`);
   let all = await scoredRollout(options, first, context, 0, times);
   let rounds = 1;
   const useful = () => new Set(all.groups.filter((group) => !all.flat.has(group)));

@@ -44,7 +44,7 @@ export interface PolicyLossOptions {
   ratio?: 'token' | 'sequence';
   /**
    * `clip`: PPO's clipped surrogate. `cispo`: the clipped ratio is a constant factor of A · log p, so that a clipped
-   * token keeps its gradient (MiniMax-M1 2025, equations 4 and 5). Default `clip`.
+   * token keeps its gradient (MiniMax-M1 2025). Default `clip`.
    */
   surrogate?: 'clip' | 'cispo';
   /** Adds coefficient · KL to the reference. Default: none, and then no reference is needed. */

@@ -69,7 +69,9 @@ function check(options: AnyOptions): void {
     throw new AnnealError(
       `reinforce: there are the phases ${names.join(', ')}; pass a schedule, e.g. interleave(…)`,
     );
-  const { rollouts } = options;
+  const { rollouts, evaluate } = options;
+  if (evaluate?.patience !== undefined && typeof evaluate.metric !== 'string')
+    throw new AnnealError('reinforce: evaluate.patience needs evaluate.metric, by which it is measured');
   if (rollouts && !(Number.isInteger(rollouts.every) && rollouts.every >= 1))
     throw new AnnealError(`reinforce: rollouts.every must be a positive integer, not ${rollouts.every}`);
 }

@@ -43,7 +43,7 @@ function cumulate(
 }
 
 /**
- * Step rewards as advantages of tokens (RL Tango, Zha et al. 2025, section 3.2): the rewards of all steps of all
+ * Step rewards as advantages of tokens (RL Tango, Zha et al. 2025): the rewards of all steps of all
  * completions of a group are normalised together, r̃ = (r − mean) / (std + epsilon), and a token gets the sum over
  * the steps that end at it or later. Tokens after the last step get 0. A set of a single reward stays as it is.
  *
@@ -80,7 +80,7 @@ export function stepAdvantages(
 }
 
 /**
- * A_t = (1 − alpha) · outcome + alpha · step (RL Tango, equation 6). Both were normalised apart, which keeps their scales
+ * A_t = (1 − alpha) · outcome + alpha · step (RL Tango). Both were normalised apart, which keeps their scales
  * comparable. A completion without steps gets (1 − alpha) · outcome; where no completion of the batch has any,
  * the outcome alone counts, unscaled.
  */

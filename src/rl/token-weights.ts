@@ -6,7 +6,7 @@ import { AnnealError } from '../core/errors.js';
  * | aggregation                  | weight of a token of sequence i | used by                                             |
  * | ---------------------------- | ------------------------------- | --------------------------------------------------- |
  * | `token-mean`                 | 1 / N                           | DAPO (equation 12), Tango, verl's and TRL's default |
- * | `group-mean-token-mean`      | 1 / (groups · N of its group)   | AceReason (equation 2)                              |
+ * | `group-mean-token-mean`      | 1 / (groups · N of its group)   | AceReason                                           |
  * | `sequence-mean-token-mean`   | 1 / (S · n_i)                   | GRPO (equation 3), GSPO                             |
  * | `sequence-mean-token-sum`    | 1 / S                           | RLOO                                                |
  * | `constant`                   | 1 / (sequences · constant)      | Dr. GRPO: the limit of a completion's length        |

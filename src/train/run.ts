@@ -49,7 +49,9 @@ export abstract class Run {
   private readonly started = performance.now();
   /** Step and phase of the last checkpoint. */
   private saved = '';
+  /** Events from before the beginning, for listeners to come. */
   private readonly early: RunEvent[] = [];
+  private isUnderWay = false;
   private readonly listeners: ((event: RunEvent) => void)[] = [];
 
   constructor(
@@ -101,7 +103,9 @@ export abstract class Run {
 
   emit(body: EventBody): void {
     const event = this.directory?.append(this.step, body) ?? { time: Date.now(), step: this.step, ...body };
-    if (this.listeners.length === 0) this.early.push(event);
+    // All listeners are there when a run begins; a log of everything would grow without end.
+    if (body.kind === 'start' || body.kind === 'resume') this.isUnderWay = true;
+    if (!this.isUnderWay) this.early.push(event);
     for (const listener of this.listeners) listener(event);
   }
 

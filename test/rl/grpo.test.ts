@@ -331,7 +331,10 @@ describe('rewards that fail', () => {
     expect(metrics.updates).toBe(0);
   });
 
-  it('refuses impossible settings', () => {
+  it('refuses impossible settings', async () => {
+    await expect(step(grpoOptions(policies[0]!, { prompts: () => [] }), 7)).rejects.toThrow(
+      'no prompts for step 7',
+    );
     expect(() => grpoPhase(grpoOptions(policies[0]!, { updatesPerRollout: 0 }))).toThrow('updatesPerRollout');
     expect(() => grpoPhase(grpoOptions(policies[0]!, { samples: 1.5 }))).toThrow('samples');
   });

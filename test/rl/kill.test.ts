@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -86,4 +86,29 @@ describe('a run of two policies that is killed with kill -9', () => {
       for (const file of Object.keys(b)) expect(a[file] === b[file], file).toBe(true);
     }
   }, 120_000);
+
+  it('by Ctrl-C instead saves after the step under way, and goes on to the same policies', async () => {
+    const stopped = path.join(folder, 'stopped');
+    const child = spawn(process.execPath, [compiled.program, JSON.stringify({ directory: stopped, steps })]);
+    let out = '';
+    child.stdout.on('data', (text) => {
+      out += text;
+    });
+    const ended = new Promise((resolve) => child.on('close', resolve));
+    const isUnderWay = () =>
+      existsSync(path.join(stopped, 'rollouts', 'step-2.jsonl')) || child.exitCode !== null;
+    while (!isUnderWay()) await new Promise((resolve) => setTimeout(resolve, 5));
+    child.kill('SIGINT');
+    expect(await ended).toBe(0);
+    const { reason, step } = JSON.parse(out);
+    expect(reason).toBe('interrupted');
+    expect(step).toBeLessThan(steps);
+    expect(existsSync(path.join(stopped, 'checkpoints', `step-${step}`, 'speaker', 'policy.json'))).toBe(
+      true,
+    );
+    const last = run(stopped);
+    expect(JSON.parse(last.stdout)).toMatchObject({ reason: 'finished', resumedFrom: step });
+    const at = (directory: string) => filesOf(path.join(directory, 'checkpoints', `step-${steps}`));
+    expect(at(stopped)).toEqual(at(whole));
+  }, 60_000);
 });

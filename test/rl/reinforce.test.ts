@@ -295,6 +295,7 @@ describe('reinforce', () => {
     [{ phases: {} }, 'there are no phases'],
     [{ policies: {} as never }, 'there are no policies'],
     [{ policies: { '../x': undefined } as never }, 'a policy is named "../x"'],
+    [{ evaluate: { every: 1, patience: 2, run: async () => ({}) } }, 'patience needs evaluate.metric'],
     [{ steps: -1 }, 'reinforce: steps must be an integer of 0 or more'],
     [{ rollouts: { every: 0 } }, 'rollouts.every'],
     [{ schedule: () => 'other' }, 'gives "other" for step 0; the phases are grpo'],
