@@ -3,6 +3,7 @@ import { ConstantPool } from './constant-pool.js';
 import { expCoefficients, ln2 } from './formula.js';
 import { gp } from './instructions.js';
 import { emitProduct, type Product } from './tile-product.js';
+import { emitSolve, type Solve } from './tile-solve.js';
 import { emitTranspose } from './tile-transpose.js';
 
 const { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15 } = gp;
@@ -242,6 +243,27 @@ export class TileAssembler {
     a.bind(end);
   }
 
+  /** Runs the body if value >= limit. */
+  ifNotBelow(value: Slot, limit: Count, body: () => void): void {
+    const { a } = this;
+    const end = a.label();
+    this.value(rcx, limit);
+    a.cmp(rcx, this.at(value));
+    a.jumpIf('greater', end);
+    body();
+    a.bind(end);
+  }
+
+  /** slot = the smaller of it and a limit. */
+  limit(slot: Slot, limit: number): void {
+    const { a } = this;
+    a.mov(rax, this.at(slot));
+    a.movImmediate(rcx, limit);
+    a.cmp(rax, rcx);
+    a.movIf('greater', rax, rcx);
+    a.store(this.at(slot), rax);
+  }
+
   // --- Operations ------------------------------------------------------------------------------------------------
 
   #call(key: string, emit: () => void): void {
@@ -268,6 +290,57 @@ export class TileAssembler {
     this.address(r9, to);
     const shape = { rows, columns, from: from.ld, to: to.ld };
     this.#call(`transpose${JSON.stringify(shape)}`, () => emitTranspose(this.a, shape));
+  }
+
+  /** Solves a triangular system; see `Solve`. */
+  solve(
+    matrix: Block,
+    right: Block,
+    solution: Block,
+    scaled: Block,
+    factors: Block,
+    solve: Pick<Solve, 'rows' | 'columns' | 'transposed'>,
+  ): void {
+    const full: Solve = {
+      ...solve,
+      matrix: matrix.ld,
+      right: right.ld,
+      solution: solution.ld,
+      scaled: scaled.ld,
+    };
+    [matrix, right, solution, scaled, factors].forEach((block, i) => {
+      this.address([r8, r9, r10, r12, r13][i]!, block);
+    });
+    this.#call(`solve${JSON.stringify(full)}`, () => emitSolve(this.a, full));
+  }
+
+  /** to = from, or the sum of two blocks. */
+  copy(from: Block, to: Block, rows: number, columns: number, plus?: Block): void {
+    this.eachRow(rows, plus ? [from, to, plus] : [from, to], (at) => {
+      for (let v = 0; v < columns / lanes; v++) {
+        this.a.vector('load', v % 16, 0, at(0, v));
+        if (plus) this.a.vector('add', v % 16, v % 16, at(2, v));
+        this.a.vector('store', v % 16, 0, at(1, v));
+      }
+    });
+  }
+
+  /** Sets the elements left of the diagonal to 0 (or, with `keep` lower, those on it and right of it). */
+  keepTriangle(block: Block, size: number, keep: 'upper' | 'strictlyLower'): void {
+    const { a } = this;
+    const vectors = size / lanes;
+    this.eachRow(size, [block], (at) => {
+      this.columnsFrom(rbx, vectors, false);
+      for (let v = 0; v < vectors; v++) {
+        const mask = 1 + v;
+        if (keep === 'upper') a.vector('load', v, 0, at(0, v), { mask, zero: true });
+        else {
+          a.vector('load', v, 0, at(0, v));
+          a.vector('xor', v, v, v, { mask });
+        }
+        a.vector('store', v, 0, at(0, v));
+      }
+    });
   }
 
   /** Fills a block with zeros. */

@@ -1,4 +1,9 @@
+import { pathLayout, pathWorkLayout } from '../core/ops/path-layout.js';
 import type { KernelRequest } from '../runtime/backend.js';
+import { compilePathAttend } from './path-attend.js';
+import { compilePathGradient } from './path-gradient.js';
+import type { PathCode } from './path-layout.js';
+import { compilePathPrepare } from './path-prepare.js';
 import { compileStick, compileStickGrad, type StickCode } from './stick-kernel.js';
 
 /** An operator over tiles: its machine code, which has all sizes built in, and how many tasks there are. */
@@ -56,5 +61,49 @@ function stickOperator(request: KernelRequest): TileOperator | undefined {
   };
 }
 
+/** The passes of PaTH attention; see `pathMix`. */
+function pathOperator(request: KernelRequest): TileOperator | undefined {
+  const { kind, inputs, outputs, attributes } = request;
+  const isPrepare = kind === 'pathPrepare';
+  const isAttend = kind === 'pathAttend';
+  if (!isPrepare && !isAttend && kind !== 'pathGrad') return undefined;
+  const rows = inputs[0]?.shape;
+  const block = attributes.block ?? 0;
+  const length = attributes.length ?? 0;
+  const heads = rows?.[0];
+  const d = attributes.d ?? 0;
+  const dv = attributes.dv ?? 0;
+  if (heads === undefined || ![16, 32, 64].includes(block) || length % block !== 0 || length === 0)
+    return undefined;
+  if (d % 16 !== 0 || dv % 16 !== 0 || d === 0 || dv === 0) return undefined;
+  const code: PathCode = { length, d, dv, block };
+  const vectors = [heads, length, d];
+  const values = [heads, length, dv];
+  const kept = [heads, Math.max(1, pathLayout(code).size)];
+  const work = [heads, Math.max(1, pathWorkLayout(code).size)];
+  const numbers = [heads, length];
+  const stats = [heads, 2, length];
+  const shapes = isPrepare
+    ? [vectors, vectors, vectors, numbers, kept]
+    : isAttend
+      ? [kept, values, values, stats]
+      : [
+          ...[vectors, vectors, values, vectors, numbers, values, stats, kept, values],
+          ...[vectors, vectors, values, vectors, numbers, work],
+        ];
+  if (!fits(request, shapes) || outputs.length === 0) return undefined;
+  const compile = {
+    pathPrepare: compilePathPrepare,
+    pathAttend: compilePathAttend,
+    pathGrad: compilePathGradient,
+  }[kind as 'pathPrepare' | 'pathAttend' | 'pathGrad'];
+  return {
+    code: `${kind}${JSON.stringify(code)}`,
+    compile: () => compile(code),
+    tasks: isAttend ? (heads * length) / block : heads,
+  };
+}
+
 /** The operator for a request, or undefined where there is none. */
-export const tileOperator = (request: KernelRequest): TileOperator | undefined => stickOperator(request);
+export const tileOperator = (request: KernelRequest): TileOperator | undefined =>
+  stickOperator(request) ?? pathOperator(request);

@@ -24,7 +24,8 @@ export interface Product {
 }
 
 /** Rows of a tile; with two vectors of columns, 16 sums are under way at once. */
-const rows = 8;
+export const tileRows = 8;
+const rows = tileRows;
 const unrolled = 4;
 
 /**
@@ -72,7 +73,7 @@ export function emitProduct(a: Assembler, product: Product): void {
 }
 
 /** Function: registers 0 … 8·vectors - 1 = sums over rcx steps (a multiple of 4) of A at rsi and B at rdi. */
-function emitTile(
+export function emitTile(
   a: Assembler,
   label: Label,
   vectors: number,

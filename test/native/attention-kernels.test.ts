@@ -3,6 +3,7 @@ import {
   configure,
   grad,
   interpret,
+  pathAttention,
   program,
   Rng,
   type StickBreakingOptions,
@@ -103,6 +104,90 @@ describe.skipIf(!hasKernels)('kernels of stick-breaking attention', () => {
     const before = (await run(data)).y.data.slice(0, 70 * 16);
     for (const name of ['q', 'k', 'v'] as const) data[name]!.fill(1e6, 70 * 16);
     expect((await run(data)).y.data.slice(0, 70 * 16)).toEqual(before);
+    run.dispose();
+  });
+});
+
+/** Directions of length 1, and β around 1 or as given. */
+function pathData(
+  shapes: Record<'q' | 'k' | 'v' | 'w' | 'beta' | 'g', number[]>,
+  seed: number,
+  beta?: number,
+) {
+  const data = draw(shapes, seed);
+  const d = shapes.w.at(-1)!;
+  for (let i = 0; i < data.w.length; i += d) {
+    const norm = Math.hypot(...data.w.subarray(i, i + d));
+    for (let j = 0; j < d; j++) data.w[i + j]! /= norm;
+  }
+  data.beta = data.beta.map((x) => beta ?? 2 / (1 + Math.exp(-x)));
+  return data;
+}
+
+const pathShapes = (b: number, h: number, l: number, d: number, dv: number) => ({
+  q: [b, h, l, d],
+  k: [b, h, l, d],
+  v: [b, h, l, dv],
+  w: [b, h, l, d],
+  beta: [b, h, l],
+  g: [b, h, l, dv],
+});
+
+const path = ({ q, k, v, w, beta }: Record<string, Tensor>) => pathAttention(q!, k!, v!, w!, beta!);
+const inputs = ['q', 'k', 'v', 'w', 'beta'] as const;
+
+describe.skipIf(!hasKernels)('kernels of PaTH attention', () => {
+  // One block, two, trees that are full and that are not, each block size, and padding.
+  it.each([
+    [1, 2, 64, 64, 64],
+    [2, 1, 128, 32, 16],
+    [1, 1, 192, 16, 32],
+    [1, 1, 256, 32, 32],
+    [1, 1, 448, 16, 16],
+    [1, 2, 96, 16, 16],
+    [2, 1, 48, 48, 16],
+    [1, 1, 77, 16, 16],
+  ])('%i x %i heads, length %i, sizes %i and %i', async (b, h, l, d, dv) => {
+    const shapes = pathShapes(b, h, l, d, dv);
+    const { errors, kernels } = await compare(shapes, pathData(shapes, l + d), inputs, path);
+    expect(kernels).toMatchObject({ pathPrepare: 1, pathAttend: 1, pathGrad: 1 });
+    for (const error of errors) expect(error).toBeLessThan(2e-5);
+  });
+
+  it('equal directions with β near 2 stay finite and right', async () => {
+    const shapes = pathShapes(1, 1, 256, 16, 16);
+    const data = pathData(shapes, 3, 1.99);
+    for (let i = 16; i < data.w.length; i++) data.w[i] = data.w[i % 16]!;
+    const { errors } = await compare(shapes, data, inputs, path);
+    expect(errors[0]).toBeLessThan(1e-3);
+    for (const error of errors) expect(error).toBeLessThan(2e-2);
+  });
+
+  it('without reflections it is attention without positions', async () => {
+    const shapes = pathShapes(1, 1, 128, 16, 16);
+    const { errors } = await compare(shapes, pathData(shapes, 4, 0), inputs, path);
+    for (const error of errors) expect(error).toBeLessThan(1e-5);
+  });
+
+  it('a later token changes no bit before it', async () => {
+    const shapes = pathShapes(1, 1, 256, 16, 16);
+    const { g: _g, ...five } = shapes;
+    const run = program(five, (leaves) => ({ y: path(leaves) }));
+    const { g: _, ...data } = pathData(shapes, 6);
+    const before = (await run(data)).y.data.slice(0, 70 * 16);
+    for (const name of ['q', 'k', 'v'] as const) data[name].fill(1e3, 70 * 16);
+    expect((await run(data)).y.data.slice(0, 70 * 16)).toEqual(before);
+    run.dispose();
+  });
+
+  it('two runs give the same bits', async () => {
+    const shapes = pathShapes(1, 3, 128, 32, 32);
+    const data = pathData(shapes, 8);
+    const { g: _g, ...five } = shapes;
+    const { g: _, ...feeds } = data;
+    const run = program(five, (leaves) => ({ y: path(leaves) }));
+    const [first, second] = [await run(feeds), await run(feeds)];
+    expect(first.y.data).toEqual(second.y.data);
     run.dispose();
   });
 });

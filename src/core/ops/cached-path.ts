@@ -6,7 +6,7 @@ import { arange } from './indexing.js';
 import { concat, split } from './join.js';
 import { causalMask, maskedScore } from './masks.js';
 import { matmul } from './matmul.js';
-import { carriedQueries, type PathBlocks, pathBlocks, pathLogitsOp } from './path.js';
+import { carriedQueries, type PathBlocks, pathBlocks, pathLogitsOp } from './path-logits.js';
 import { softmax } from './softmax.js';
 import { reshape, transpose } from './view.js';
 
