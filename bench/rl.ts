@@ -132,7 +132,7 @@ async function memoryRow({ quick, log }: RunOptions): Promise<Row> {
     return claimed('grpo-memory', {
       value: after / before,
       repeats: 1,
-      note: `${size(before)} after ${steps / 10} steps, ${size(after)} after ${steps} more; resident, after a garbage collection; 4 prompts of 12 tokens x 4 completions of up to 32`,
+      note: `${size(before)} after ${steps / 2} steps, ${size(after)} after ${steps} more; resident, after a garbage collection; 4 prompts of 12 tokens x 4 completions of up to 32`,
     });
   });
 }

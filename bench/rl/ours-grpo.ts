@@ -9,6 +9,9 @@ import { grpoPhase, Policy, type Prompt, type RewardFunction, type TrainingSampl
 import type { OpenSide } from '../lm/side.js';
 import type { GrpoJob } from './job.js';
 
+/** Readings of the memory that are averaged. */
+const READINGS = 5;
+
 /** Seconds that the main thread of this process has worked; NaN where the kernel does not say. */
 function mainThreadSeconds(): number {
   try {
@@ -129,11 +132,22 @@ export const open: OpenSide = async (file) => {
       // Completions end at one of a few tokens, so that their lengths, and with them the shapes of passes, differ.
       memory: async ({ steps }) => {
         const short = stepsOf(job, policy, [0, 1, 2, 3]);
-        const warm = Number(steps) / 10;
-        for (let i = 0; i < warm; i++) await short();
-        const before = residentBytes();
-        for (let i = 0; i < Number(steps); i++) await short();
-        return { type: 'grown', before, after: residentBytes() };
+        const goOn = async (count: number) => {
+          for (let i = 0; i < count; i++) await short();
+        };
+        // Some readings: the allocator's pages come and go by a few percent.
+        const read = async () => {
+          let total = 0;
+          for (let i = 0; i < READINGS; i++) {
+            await goOn(10);
+            total += residentBytes();
+          }
+          return total / READINGS;
+        };
+        await goOn(Number(steps) / 2);
+        const before = await read();
+        await goOn(Number(steps) - 10 * READINGS);
+        return { type: 'grown', before, after: await read() };
       },
     },
   };

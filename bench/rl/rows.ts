@@ -40,7 +40,7 @@ export const CLAIMS = {
     target: null,
   },
   'grpo-memory': {
-    what: 'memory after 1,100 steps of uneven completions over that after 100',
+    what: 'memory after 1,000 more GRPO steps of a small model, completions of uneven length, over that after 500',
     unit: 'x',
     better: 'lower',
     target: 1.05,
