@@ -25,6 +25,10 @@ const listings: Readonly<Record<string, Listing>> = {
     summary: 'fine-tune a language model on conversations or question-answer pairs',
     load: async () => (await import('./sft.js')).sft,
   },
+  tango: {
+    summary: 'RL Tango on last-letter concatenation: a generator and its verifier learn together, beside GRPO',
+    load: async () => (await import('./tango.js')).tango,
+  },
   'claims/flip-flop': {
     summary: 'PaTH, Table 1: flip-flop language modelling by RoPE, FoX, stick-breaking and PaTH attention',
     load: async () => (await import('./claims/synthetic.js')).flipFlopClaim,
@@ -45,6 +49,10 @@ const listings: Readonly<Record<string, Listing>> = {
     summary:
       'Polar Express, figures 4 and 5: error after k matrix products, for condition numbers and for gradients of a training',
     load: async () => (await import('./claims/polar.js')).polarClaim,
+  },
+  'claims/length': {
+    summary: 'PaTH, figure 3: language models trained on rows of 256 tokens read rows of up to 4,096',
+    load: async () => (await import('./claims/length.js')).lengthClaim,
   },
   'claims/muon': {
     summary:
