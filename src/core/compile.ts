@@ -111,7 +111,10 @@ function makePhase(
   isKept: (variable: Variable) => boolean = () => false,
 ): Phase {
   const targets = [...assignments.keys()];
-  const { roots, savings } = optimize([...outputs.values(), ...assignments.values()]);
+  const { roots, savings } = optimize(
+    [...outputs.values(), ...assignments.values()],
+    passes(false, kernels !== undefined),
+  );
   const order = topological(roots);
   const position = new Map(order.map((node, i) => [node, i]));
   const consumers = new Map<Tensor, Node[]>();

@@ -41,6 +41,14 @@ export function silu(): Formula {
   return f;
 }
 
+/** x, y → x·sigmoid(x)·y. */
+export function gatedProduct(): Formula {
+  const f = new Formula();
+  const x = f.matrix(0);
+  f.write(2, f.mul(f.mul(x, f.sigmoid(x)), f.matrix(1)));
+  return f;
+}
+
 /** x, g → g·silu'(x). */
 export function siluGrad(): Formula {
   const f = new Formula();

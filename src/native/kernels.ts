@@ -7,6 +7,8 @@ import { OperatorFactory, type OperatorSpec } from './custom-op.js';
 import { compileDecode } from './decode-kernel.js';
 import { decodeOperator } from './decode-operator.js';
 import type { InstructionSet } from './instructions.js';
+import { compileJoint } from './joint-kernel.js';
+import { jointOperator } from './joint-operator.js';
 import { compileMatmul } from './matmul-kernel.js';
 import { matmulOperator } from './matmul-operator.js';
 import { compileMatvec, matvecOperator } from './matvec-kernel.js';
@@ -98,6 +100,12 @@ export class NativeKernels implements Kernels {
     if (tiles) {
       const task = this.#codeOf(tiles.code, tiles.compile);
       return this.#operator(request, { task, tasks: tiles.tasks, parameters: noParameters, inPlace: [] });
+    }
+    const joint = set === 'avx512' ? jointOperator(request) : undefined;
+    if (joint) {
+      const { code } = joint;
+      const task = this.#codeOf(`joint${JSON.stringify(code)}`, () => compileJoint(code));
+      return this.#operator(request, { task, ...joint });
     }
     const found = rowOperator(request);
     if (!found) return undefined;

@@ -1,6 +1,7 @@
 import { AnnealError } from '../core/errors.js';
 import { add } from '../core/ops/elementwise.js';
 import { concat } from '../core/ops/join.js';
+import { jointMatmul } from '../core/ops/joint-matmul.js';
 import { matmul } from '../core/ops/matmul.js';
 import { formatShape } from '../core/shape.js';
 import type { Tensor } from '../core/tensor.js';
@@ -90,6 +91,14 @@ export function joint(projections: readonly Projection[], x: Tensor): Tensor {
   if (isWhole) {
     const all = first.whole(x);
     if (all.shape.at(-1) === end) return all;
+  }
+  const plain = projections.filter((one) => one instanceof Linear && !one.bias) as Linear[];
+  if (plain.length === projections.length && x.rank === 2) {
+    for (const one of plain) checkInputs(one, x);
+    return jointMatmul(
+      x,
+      plain.map(({ weight }) => weight),
+    );
   }
   return concat(
     projections.map((one) => one.apply(x)),

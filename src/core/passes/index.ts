@@ -1,5 +1,6 @@
 import { topological } from '../graph.js';
 import type { Tensor } from '../tensor.js';
+import { gatedProducts } from './gated.js';
 import {
   algebra,
   commonSubexpressions,
@@ -18,8 +19,8 @@ export interface Saving {
   nodes: number;
 }
 
-/** The passes, in the order in which they run. */
-export const passes = (keepAccumulate = false): readonly Pass[] => [
+/** The passes, in the order in which they run. `hasKernels`: the backend may have operators of its own. */
+export const passes = (keepAccumulate = false, hasKernels = false): readonly Pass[] => [
   markers(keepAccumulate),
   constantFolding,
   algebra,
@@ -28,6 +29,7 @@ export const passes = (keepAccumulate = false): readonly Pass[] => [
   gemm,
   algebra,
   commonSubexpressions,
+  ...(hasKernels ? [gatedProducts] : []),
 ];
 
 /** Runs the passes; dead code goes by itself, since a graph is what its roots depend on. */
