@@ -13,11 +13,37 @@ import {
   type Response,
   type Sample,
   type Solution,
+  type StepTask,
   type Verification,
 } from '../../src/rl/index.js';
 
 export const task = lastLetter({ words, count: [2, 3], letters: [3, 4], states: 'letter' });
 export const tokenizer = protocolTokenizer([task]);
+
+/** A problem that needs no thought: two or three steps, each to say "a"; "b" is wrong, and so is what follows from it. */
+export interface Coin {
+  count: number;
+}
+
+const isA = (step: string) => step === 'a';
+const spell = (steps: readonly string[]) => ({ steps, answer: steps.every(isA) ? 'a' : 'b' });
+
+/** A task whose form is all there is to learn, so that tiny models write it after a moment of training. */
+export const coinTask: StepTask<Coin> = {
+  name: 'coin',
+  alphabet: 'abcd',
+  phrases: [],
+  problem: (seed, index) => ({ count: new Rng(seed, 'coin').split(index).integers(1, 2, 4)[0]! }),
+  question: ({ count }) => (count === 2 ? 'c' : 'd'),
+  solution: ({ count }) => spell(Array.from({ length: count }, () => 'a')),
+  noisySolution: ({ count }, accuracy, rng) =>
+    spell(Array.from({ length: count }, () => (rng.next() < accuracy ? 'a' : 'b'))),
+  isCorrect: (_, answer) => answer === 'a',
+  isConsistent: ({ count }, { steps }) => steps.length === count && steps.every((one) => /^[ab]$/.test(one)),
+  stepLabels: (_, steps) => steps.map(isA),
+  stated: (step) => step,
+  restate: (_, steps) => steps.map(() => 'a'),
+};
 
 /** An untrained model over the tasks' vocabulary, the same for the same seed. */
 export function smallModel(seed: number, context = 160): Transformer {
