@@ -1,6 +1,6 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { writeFileAtomically } from '../checkpoint/atomic.js';
+import { fileError } from '../checkpoint/file-source.js';
 import { AnnealError } from '../core/errors.js';
 import { Rng } from '../core/random.js';
 import type { Json } from '../data/batch-source.js';
@@ -22,6 +22,8 @@ export class ReinforceRun extends Run {
   /** Steps that each phase has had. */
   private readonly phaseSteps = new Map<string, number>();
   private readonly never = new AbortController();
+  /** The table that is being written. */
+  private table: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly options: AnyOptions,
@@ -146,11 +148,21 @@ export class ReinforceRun extends Run {
     throw error;
   }
 
+  /** Begins to write the step's table, after the one before is there. */
   private async writeTable({ samples }: PhaseReport, step: number): Promise<void> {
+    await this.table;
     const { rollouts = { every: 1 } } = this.options;
     if (!this.directory || !rollouts || !samples || step % rollouts.every !== 0) return;
     const file = path.join(this.directory.path, 'rollouts', `step-${step}.jsonl`);
-    await writeFileAtomically(file, samples.map((row) => `${JSON.stringify(row)}\n`).join(''));
+    this.table = writeTable(file, samples.map((row) => `${JSON.stringify(row)}\n`).join(''));
+    // Whoever awaits it next hears of a failure.
+    this.table.catch(() => undefined);
+  }
+
+  /** A checkpoint has the tables of all steps before it. */
+  override async save(own?: OwnState): Promise<void> {
+    await this.table;
+    await super.save(own);
   }
 
   private states(): States {
@@ -202,6 +214,18 @@ export class ReinforceRun extends Run {
 
   dispose(): void {
     // Policies are the caller's.
+  }
+}
+
+/** There completely or not at all after a kill; not flushed, as the log is not: that would take longer than a small step. */
+async function writeTable(file: string, text: string): Promise<void> {
+  const temporary = `${file}.tmp`;
+  try {
+    await mkdir(path.dirname(file), { recursive: true });
+    await writeFile(temporary, text);
+    await rename(temporary, file);
+  } catch (error) {
+    throw fileError('write', file, error);
   }
 }
 

@@ -1,4 +1,5 @@
 import { AnnealError } from '../core/errors.js';
+import { whenAborted } from './abort.js';
 import type { Sample } from './sample.js';
 
 /** What a reward function is told beside the samples. */
@@ -65,11 +66,11 @@ async function callLimited<E>(
 ): Promise<readonly (number | null)[]> {
   context.signal.throwIfAborted();
   const over = new AbortController();
-  // A signal of its own: a listener on the run's for each group would be many.
-  const signal = AbortSignal.any([context.signal, over.signal]);
   const timer = setTimeout(() => {
     over.abort(new Overdue(`gave no answer within ${timeoutMs} ms`));
   }, timeoutMs);
+  const forget = whenAborted(context.signal, () => over.abort(context.signal.reason));
+  const { signal } = over;
   try {
     return await new Promise((resolve, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason), { once: true });
@@ -79,6 +80,7 @@ async function callLimited<E>(
     });
   } finally {
     clearTimeout(timer);
+    forget();
   }
 }
 

@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { AnnealError } from '../../src/index.js';
 import { combineRewards, perSample, type Sample } from '../../src/rl/index.js';
@@ -127,5 +128,22 @@ describe('combineRewards', () => {
     const message = await score([sampleOf('x'.repeat(5000))], context).catch((error: Error) => error.message);
     expect(message).toContain('is Infinity on sample 0');
     expect((message as string).length).toBeLessThan(400);
+  });
+});
+
+describe('a signal that many groups wait for', () => {
+  it('has one listener, and none when they are done', async () => {
+    const { signal } = new AbortController();
+    const counts: number[] = [];
+    const count = perSample<number>(async () => {
+      counts.push(getEventListeners(signal, 'abort').length);
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      return 1;
+    });
+    const score = combineRewards({ a: count, b: count });
+    await Promise.all(Array.from({ length: 20 }, () => score(samples, { step: 0, signal })));
+    expect(new Set(counts)).toEqual(new Set([1]));
+    expect(counts.length).toBe(120);
+    expect(getEventListeners(signal, 'abort').length).toBe(0);
   });
 });
