@@ -13,9 +13,11 @@ export interface Comparison {
   reason: string;
 }
 
+// Short names for the many ways in which a comparison ends.
 const decide = (equality: Equality, reason: string): Comparison => ({ equality, reason });
 const equalBy = (reason: string) => decide('equal', reason);
 
+// Some part of it is words.
 const isText = (node: Node) => some(node, (one) => one.kind === 'text');
 
 /** Compares two answers by what they are. The reference comes first: some rules are not symmetric. */
@@ -42,6 +44,7 @@ export function compareNodes(reference: Node, answer: Node, context: Context): C
   );
 }
 
+/** Words against words, or against what signs say; a list of words item by item. */
 function compareTexts(reference: Node, answer: Node, context: Context): Comparison {
   if (reference.kind === 'text' && answer.kind === 'text')
     return sameText(reference.text, answer.text)
@@ -53,6 +56,7 @@ function compareTexts(reference: Node, answer: Node, context: Context): Comparis
   return decide('different', 'different-text');
 }
 
+// A node as folded text, for comparison with words.
 const textOf = (node: Node): string => (node.kind === 'text' ? node.text : foldText(form(node)));
 
 /** Every link between constants must hold: "6 = 5" is no way to answer 5. */
@@ -102,8 +106,10 @@ function compareSets(reference: Node, answer: Node, context: Context): Compariso
   return same ? equalBy('same-set') : decide('different', 'different-set');
 }
 
+// "x ∈ S" names a set rather than describing one.
 const isMembership = (node: Node) => node.kind === 'relation' && node.ops.length === 1 && node.ops[0] === '∈';
 
+/** Two conditions speak of one variable, or of any where names are free: x > 2 is not y > 2. */
 function sameVariable(a: Node, b: Node, context: Context): boolean {
   const [left, right] = [
     intervalsOfRelation(a, context)?.variable,
@@ -206,8 +212,10 @@ function alike(a: Items, b: Items, reference: Node, answer: Node): [Items, Items
   return hasTuples(b) && a.kind === 'tuple' ? [asItem(reference), b] : [a, b];
 }
 
+// How the items of two collections are held against each other.
 type Matches = (a: Node, b: Node) => Equality;
 
+/** Item by item. One that cannot be decided leaves the whole undecided, unless another differs. */
 function inOrder(a: readonly Node[], b: readonly Node[], matches: Matches): Equality {
   if (a.length !== b.length) return 'different';
   let result: Equality = 'equal';

@@ -8,11 +8,13 @@ export interface Complex {
   readonly im: Real;
 }
 
+// Zero and known to be, as against small.
 const isExactZero = (x: Real) => x.m === 0n && x.err === Number.NEGATIVE_INFINITY;
 
 /** It is real, and known to be. */
 export const isReal = ({ im }: Complex): boolean => isExactZero(im);
 
+// The number 1 without an error.
 const unit: Real = { m: 1n, e: 0, err: Number.NEGATIVE_INFINITY };
 
 /** Complex arithmetic at one precision: principal branches; throws `Undecided` at poles and on branch cuts. */
@@ -25,6 +27,7 @@ export class Complexes {
     this.reals = new Reals(precision, budget);
   }
 
+  /** A rational number, to the precision. */
   of(value: Rational): Complex {
     return { re: this.reals.of(value), im: exactZero };
   }
@@ -42,6 +45,7 @@ export class Complexes {
     im: { m: im.m, e: im.e - 1, err: im.err - 1 },
   });
 
+  /** Real factors stay real: an imaginary part of 0 ± ε would put later functions on their branch cuts. */
   multiply(a: Complex, b: Complex): Complex {
     const r = this.reals;
     if (isReal(a) && isReal(b)) return { re: r.multiply(a.re, b.re), im: exactZero };
@@ -51,6 +55,7 @@ export class Complexes {
     };
   }
 
+  /** By the conjugate, except for real divisors. @throws Undecided where the divisor may be zero */
   divide(a: Complex, b: Complex): Complex {
     const r = this.reals;
     if (isReal(b)) return { re: r.divide(a.re, b.re), im: isReal(a) ? exactZero : r.divide(a.im, b.re) };
@@ -59,6 +64,7 @@ export class Complexes {
     return { re: r.divide(re, norm), im: r.divide(im, norm) };
   }
 
+  /** |a|, real. */
   absolute({ re, im }: Complex): Complex {
     const r = this.reals;
     if (isExactZero(im)) return { re: mayBeZero(re) ? re : { ...re, m: re.m < 0n ? -re.m : re.m }, im };
@@ -70,6 +76,7 @@ export class Complexes {
     return { re: this.reals.atan2(im, re), im: exactZero };
   }
 
+  /** e^(x + iy) = e^x (cos y + i sin y). */
   exp(a: Complex): Complex {
     const r = this.reals;
     const size = r.exp(a.re);
@@ -78,11 +85,13 @@ export class Complexes {
     return { re: r.multiply(size, cosine), im: r.multiply(size, sine) };
   }
 
+  /** Principal logarithm. @throws Undecided at zero and where the side of the negative axis is open */
   ln(a: Complex): Complex {
     if (isReal(a) && signOf(a.re) > 0) return { re: this.reals.ln(a.re), im: exactZero };
     return { re: this.reals.ln(this.absolute(a).re), im: this.argument(a).re };
   }
 
+  /** Principal root; of a negative real it is imaginary, exactly. */
   sqrt(a: Complex): Complex {
     if (!isReal(a)) return this.exp(this.half(this.ln(a)));
     const sign = signOf(a.re);
@@ -102,6 +111,7 @@ export class Complexes {
     return result;
   }
 
+  /** Principal power: by squaring for whole exponents, which need no logarithm and so have no branch cut. */
   power(a: Complex, b: Complex): Complex {
     if (
       isReal(b) &&

@@ -10,8 +10,10 @@ export class NoValue extends Error {}
 /** Values of symbols. */
 export type Point = ReadonlyMap<string, q.Rational>;
 
+// 3000! has 9131 digits: written answers stay below, and the product takes a millisecond.
 const largestFactorial = 3000n;
 
+/** k! of a natural number. @throws NoValue elsewhere: the gamma function is no answer at school */
 function factorial(value: q.Rational, budget: Budget): q.Rational {
   if (value.d !== 1n || value.n < 0n) throw new NoValue();
   if (value.n > largestFactorial) throw new q.TooLarge();
@@ -24,6 +26,7 @@ function factorial(value: q.Rational, budget: Budget): q.Rational {
 /** Factorials may be longer than other numbers: they are compared, hardly computed with. */
 const overLong = (n: bigint): q.Rational => ({ n, d: 1n });
 
+/** n over k, by the shorter of its two products; every quotient on the way is whole. */
 function binomial(n: q.Rational, k: q.Rational, budget: Budget): q.Rational {
   if (n.d !== 1n || k.d !== 1n || k.n < 0n || n.n < 0n) throw new NoValue();
   if (k.n > n.n) return q.zero;
@@ -46,6 +49,7 @@ export function inBase(value: q.Rational, base: q.Rational): q.Rational | undefi
   return q.rational(value.n < 0n ? -read : read);
 }
 
+/** Largest whole number that is not above; BigInt division rounds towards zero, so negatives go another way. */
 const floor = ({ n, d }: q.Rational) => (n >= 0n ? n / d : -((-n + d - 1n) / d));
 
 /** Values that are rational without any approximation; undefined where one is not. Throws `NoValue`, `Undecided`, `TooLarge`. */
@@ -67,6 +71,7 @@ export function exactValue(node: Node, point: Point, budget: Budget): q.Rational
   return exactApply(node.op, args, budget);
 }
 
+/** An operation on rationals where its result is one; undefined where it is irrational or not known here. */
 function exactApply(op: string, args: readonly q.Rational[], budget: Budget): q.Rational | undefined {
   const [a, b] = args as [q.Rational, q.Rational];
   // Reducing fractions takes time that grows with the square of their length.
@@ -124,6 +129,7 @@ function exactApply(op: string, args: readonly q.Rational[], budget: Budget): q.
   }
 }
 
+/** a^b where it is rational: 8^(2/3), but not 2^(1/2). Zero to a power that is not positive has no value. */
 function exactPower(a: q.Rational, b: q.Rational): q.Rational | undefined {
   if (a.n === 0n && b.n <= 0n) throw new Undecided();
   if (b.d === 1n) return q.power(a, b.n);
@@ -144,6 +150,7 @@ export class Evaluation {
     readonly budget: Budget,
   ) {}
 
+  /** The value of a node as a ball that holds it. @throws NoValue, Undecided, TooLarge, LimitReached */
   value(node: Node): Complex {
     this.budget.spend();
     // Parts that are rational stay exact: no error, and no cost of logarithms.
@@ -155,6 +162,7 @@ export class Evaluation {
     return found;
   }
 
+  /** The rational value, or undefined where there is none or it is too long to be worth it. */
   #exact(node: Node): q.Rational | undefined {
     try {
       return exactValue(node, this.point, this.budget);
@@ -165,6 +173,7 @@ export class Evaluation {
     }
   }
 
+  /** Numbers, symbols and constants. */
   #leaf(node: Node): Complex {
     if (isNumber(node)) return this.c.of(node.value);
     if (node.kind === 'symbol') {
@@ -180,6 +189,7 @@ export class Evaluation {
     throw new NoValue();
   }
 
+  /** An operation on balls. Degrees become radians here; units have been dealt with by the comparator. */
   #apply(op: string, nodes: readonly Node[]): Complex {
     const { c } = this;
     const args = nodes.map((one) => this.value(one));
@@ -235,6 +245,7 @@ export class Evaluation {
     return c.power(a, c.divide(c.one, k));
   }
 
+  /** Functions of an angle and the hyperbolic ones, reduced to a few with proven error bounds. */
   #trigonometric(op: string, a: Complex): Complex {
     const { c } = this;
     const turn = () => c.half(c.pi());

@@ -5,26 +5,17 @@ const superscriptOf = '0123456789+-=()ni';
 const subscripts = '₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎';
 const subscriptOf = '0123456789+-=()';
 
-const vulgar: Record<string, string> = {
-  '½': '1/2',
-  '⅓': '1/3',
-  '⅔': '2/3',
-  '¼': '1/4',
-  '¾': '3/4',
-  '⅕': '1/5',
-  '⅖': '2/5',
-  '⅗': '3/5',
-  '⅘': '4/5',
-  '⅙': '1/6',
-  '⅚': '5/6',
-  '⅛': '1/8',
-  '⅜': '3/8',
-  '⅝': '5/8',
-  '⅞': '7/8',
-  '⅐': '1/7',
-  '⅑': '1/9',
-  '⅒': '1/10',
+/** A table that is written as a row of keys and values. */
+const pairsOf = (text: string): Readonly<Record<string, string>> => {
+  const words = text.trim().split(/\s+/);
+  return Object.fromEntries(words.flatMap((word, i) => (i % 2 === 0 ? [[word, words[i + 1]!]] : [])));
 };
+
+/** Fractions that are one character; after a digit they make a mixed number. */
+const vulgar = pairsOf(`
+  ½ 1/2 ⅓ 1/3 ⅔ 2/3 ¼ 1/4 ¾ 3/4 ⅕ 1/5 ⅖ 2/5 ⅗ 3/5 ⅘ 4/5 ⅙ 1/6 ⅚ 5/6 ⅛ 1/8 ⅜ 3/8 ⅝ 5/8 ⅞ 7/8 ⅐ 1/7 ⅑
+  1/9 ⅒ 1/10
+`);
 
 /** Signs that people type for what LaTeX spells out. Values end with a space where a letter may follow. */
 const signs: Record<string, string> = {

@@ -5,13 +5,16 @@ import { Names } from './parse-names.js';
 import type { Token } from './tokens.js';
 import { functionNames, isUnit, parseUnit } from './words.js';
 
+/** The sizes in which fractions are set make no difference. */
 const fractions = new Set(['frac', 'dfrac', 'tfrac', 'cfrac']);
+/** Commands that are constants. `e` and `i` are letters, and decided where names are. */
 const constants: Record<string, 'pi' | 'infinity' | 'empty'> = {
   pi: 'pi',
   infty: 'infinity',
   emptyset: 'empty',
   varnothing: 'empty',
 };
+/** Other spellings of functions: those of programming languages, and those of Russian textbooks. */
 const aliases: Record<string, string> = {
   asin: 'arcsin',
   acos: 'arccos',
@@ -34,6 +37,7 @@ export abstract class Atoms extends Names implements Inner {
     return value;
   }
 
+  /** Marks behind a value, as many as there are: 5!!, 50 %, 30°, f''. */
   #postfix(start: Node): Node {
     let value = start;
     for (;;) {
@@ -47,6 +51,7 @@ export abstract class Atoms extends Names implements Inner {
     }
   }
 
+  /** What stands in an exponent: a power, or a degree sign, an ordinal or a prime, which are none. */
   #power(base: Node): Node {
     // "^\circ", "^{\circ}", "^{th}", "^\prime".
     const isBraced = this.accept('{');
@@ -86,6 +91,7 @@ export abstract class Atoms extends Names implements Inner {
     return this.atom();
   }
 
+  /** LaTeX takes one character where no brace stands: "\frac12" is a half. */
   #splitNumber(): Node {
     const { text } = this.token;
     (this.tokens as Token[]).splice(
@@ -106,6 +112,7 @@ export abstract class Atoms extends Names implements Inner {
     return value;
   }
 
+  /** One value: by the kind of its first token. */
   protected atom(): Node {
     const { kind, text } = this.token;
     this.budget.spend();
@@ -117,6 +124,7 @@ export abstract class Atoms extends Names implements Inner {
     throw new Unparsable(text);
   }
 
+  /** A value that begins with a command. What is no value is unparsable here. */
   #command(name: string): Node {
     this.next();
     if (fractions.has(name)) {
@@ -176,17 +184,20 @@ export abstract class Atoms extends Names implements Inner {
     return { kind: 'symbol', name: full };
   }
 
+  /** "\$5": the unit stands before the value. */
   #currency(): Node {
     const value = this.factor();
     return { kind: 'apply', op: 'unit', args: [value], unit: '$' };
   }
 
+  /** ⌊x⌋ and its like. */
   #between(op: string, close: string): Node {
     const value = this.sum();
     if (!this.accept(close, 'command')) throw new Unparsable(close);
     return apply(op, value);
   }
 
+  /** ℝ, and with what hangs on it a name of its own. */
   #numberSet(): Node {
     const isBraced = this.accept('{');
     const { text } = this.next();
@@ -205,6 +216,7 @@ export abstract class Atoms extends Names implements Inner {
       : { kind: 'symbol', name: text + suffix };
   }
 
+  /** A function with index and exponent before its argument: log_2 x, sin² x, sin⁻¹ x. */
   #function(name: string): Node {
     if (name === 'sqrt') {
       let index: Node = integer(2);

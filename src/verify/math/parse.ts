@@ -5,7 +5,12 @@ import { normalize } from './normalize.js';
 import { Atoms } from './parse-atoms.js';
 import { rational } from './rational.js';
 import { type Commas, tokenize } from './tokens.js';
+import { wordSet } from './words.js';
 
+/**
+ * Relations by sign and command. "Implies" between two equations is read as one more link of a chain, and
+ * subsets as elements: answers use them so.
+ */
 const relations: Record<string, Relation> = {
   '=': '=',
   '<': '<',
@@ -37,24 +42,11 @@ const relations: Record<string, Relation> = {
 /** Words and commands after which only conditions and explanations stand. */
 const trailing =
   /^(?:for|where|with|when|if|such|as|in|on|which|because|since|given|by|per|about|approximately|that|otherwise|from|of|to|at|then|is|are|modulo|mod|wherein|provided|unless|while|,)(?![a-z])/i;
-const trailingCommands = new Set([
-  'forall',
-  'quad',
-  'text',
-  'Rightarrow',
-  'Longrightarrow',
-  'mid',
-  'because',
-  'therefore',
-  'iff',
-  'Leftrightarrow',
-  'pmod',
-  'bmod',
-  'to',
-  'rightarrow',
-  'implies',
-  'mod',
-]);
+// Commands of which the same is true.
+const trailingCommands = wordSet(`
+  forall quad text Rightarrow Longrightarrow mid because therefore iff Leftrightarrow pmod bmod to
+  rightarrow implies mod
+`);
 
 /** "k ∈ ℤ". */
 const isRange = (node: Node): boolean =>
@@ -86,6 +78,7 @@ export class Parser extends Atoms {
     return values.length === 1 ? values[0]! : { kind: 'list', items: values };
   }
 
+  /** Whether what follows explains the answer rather than belonging to it. */
   #endsHere(): boolean {
     const { kind, text } = this.token;
     // "Minimum: 1, Maximum: 3": the label of the next item.
@@ -176,6 +169,7 @@ export class Parser extends Atoms {
     }
   }
 
+  /** Sums and differences, ± among them; left to right. */
   override sum(): Node {
     this.enter();
     let left = this.term(true);
@@ -237,6 +231,7 @@ export class Parser extends Atoms {
     return left;
   }
 
+  /** A factor after an operator may have a sign of its own: 2 · −3. */
   #signedFactor(): Node {
     if (this.token.kind === 'sign' && this.token.text === '-') {
       this.next();

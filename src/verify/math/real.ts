@@ -30,6 +30,7 @@ export function signOf(x: Real): -1 | 0 | 1 {
   return x.m > 0n ? 1 : -1;
 }
 
+/** Floor of the square root, by Newton from above. */
 function integerRoot(value: bigint): bigint {
   if (value < 2n) return value;
   let x = 1n << BigInt(Math.ceil(bitLength(value) / 2) + 1);
@@ -40,7 +41,9 @@ function integerRoot(value: bigint): bigint {
   }
 }
 
+// Shift left, or right for a negative count.
 const shiftBy = (value: bigint, by: number) => (by >= 0 ? value << BigInt(by) : value >> BigInt(-by));
+// π and ln 2 by their precision: every comparison needs them, and there are two or three precisions.
 const constants = new Map<string, bigint>();
 
 /** Arithmetic at one precision. Every function spends from the budget. */
@@ -55,18 +58,21 @@ export class Reals {
     this.#guard = precision + 40;
   }
 
+  /** Cut to the precision, with what is cut off added to the error. */
   round(m: bigint, e: number, err: number): Real {
     const extra = bitLength(m) - this.precision;
     if (extra <= 8) return { m, e, err };
     return { m: m >> BigInt(extra), e: e + extra, err: Math.max(err, e + extra) + 1 };
   }
 
+  /** A rational number; exact where it is whole and short enough. */
   of({ n, d }: Rational): Real {
     if (d === 1n) return this.round(n, 0, Number.NEGATIVE_INFINITY);
     const shift = this.precision + bitLength(d) - bitLength(n);
     return { m: shiftBy(n, shift) / d, e: -shift, err: 1 - shift };
   }
 
+  /** Sum; the errors add. Exact zeros cost nothing, which keeps real parts of complex sums clean. */
   add(a: Real, b: Real): Real {
     if (a.m === 0n && a.err === Number.NEGATIVE_INFINITY) return b;
     if (b.m === 0n && b.err === Number.NEGATIVE_INFINITY) return a;
@@ -83,6 +89,7 @@ export class Reals {
   negate = (a: Real): Real => ({ ...a, m: -a.m });
   subtract = (a: Real, b: Real): Real => this.add(a, this.negate(b));
 
+  /** Product: |ab − a'b'| ≤ |a| db + |b| da + da db, each as a power of two. */
   multiply(a: Real, b: Real): Real {
     this.budget.spend();
     const parts = [a.err + magnitude(b), b.err + magnitude(a), a.err + b.err];
@@ -90,6 +97,7 @@ export class Reals {
     return this.round(a.m * b.m, a.e + b.e, err === Number.NEGATIVE_INFINITY ? err : err + 2);
   }
 
+  /** Quotient. @throws Undecided where the divisor's ball holds zero */
   divide(a: Real, b: Real): Real {
     this.budget.spend();
     if (mayBeZero(b)) throw new Undecided();
@@ -103,6 +111,7 @@ export class Reals {
     return this.round(m, e, Math.max(a.err - below, quotient + b.err - below, e) + 2);
   }
 
+  /** Square root of what is known not to be negative. */
   sqrt(a: Real): Real {
     this.budget.spend(5);
     const sign = signOf(a);
@@ -120,6 +129,7 @@ export class Reals {
     return shiftBy(m, e + this.#guard);
   }
 
+  /** A constant at this precision, computed with room to spare and then cut. */
   #constant(name: string, compute: (bits: number) => bigint): bigint {
     const key = `${name}${this.#guard}`;
     let found = constants.get(key);
@@ -139,11 +149,13 @@ export class Reals {
     return sum;
   }
 
+  // Machin: π/4 = 4 arctan 1/5 − arctan 1/239.
   #pi = () =>
     this.#constant(
       'pi',
       (bits) => 4n * (4n * Reals.#inverse(5n, bits, false) - Reals.#inverse(239n, bits, false)),
     );
+  // The hyperbolic counterpart: ln 2 = 18 artanh 1/26 − 2 artanh 1/4801 + 8 artanh 1/8749.
   #ln2 = () =>
     this.#constant(
       'ln2',
@@ -153,10 +165,12 @@ export class Reals {
         8n * Reals.#inverse(8749n, bits, true),
     );
 
+  /** π to the precision. */
   pi(): Real {
     return this.round(this.#pi(), -this.#guard, 2 - this.#guard);
   }
 
+  /** e^a: reduced by multiples of ln 2, halved, summed, and squared back. */
   exp(a: Real): Real {
     this.budget.spend(30);
     if (magnitude(a) > 30) throw new TooLarge();
@@ -173,6 +187,7 @@ export class Reals {
       sum += term;
     }
     for (let i = 0; i < 8; i++) sum = (sum * sum) >> bits;
+    // Squaring eight times loses eight bits, the series a few: the guard has forty.
     const e = Number(k) - this.#guard;
     const size = bitLength(sum) + e;
     return this.round(sum, e, Math.max(a.err, Math.max(0, magnitude(a)) + 24 - this.#guard) + size + 1);
@@ -210,6 +225,7 @@ export class Reals {
     const bits = BigInt(this.#guard);
     const x = this.#fixed(a);
     const half = this.#pi() >> 1n;
+    // The nearest multiple of a quarter turn, so that the series runs on at most an eighth.
     let quarter = (2n * x + half) / (2n * half);
     let r = x - quarter * half;
     if (r < 0n && -r > half) [quarter, r] = [quarter - 1n, r + half];
@@ -223,6 +239,7 @@ export class Reals {
     }
     const err = Math.max(a.err, Math.max(0, magnitude(a)) + 14 - this.#guard) + 1;
     const [s, c] = [sine, cosine].map((m) => this.round(m, -this.#guard, err)) as [Real, Real];
+    // What quarter turns make of sine and cosine.
     const turns = [
       [s, c],
       [c, this.negate(s)],

@@ -20,6 +20,7 @@ interface Bare {
   isDegree: boolean;
 }
 
+// Functions whose argument is an angle.
 const inverse = new Set(['sin', 'cos', 'tan', 'cot', 'sec', 'csc']);
 
 /** Takes marks off that say what a value counts; inside trigonometric functions degrees stay what they are. */
@@ -48,6 +49,7 @@ function hundredth(node: Node): Node {
   return { ...node, value, ...(node.decimals !== undefined && { decimals: node.decimals + 2 }) };
 }
 
+/** Degrees as radians, exactly. */
 const radians = (node: Node) =>
   apply('div', apply('mul', node, { kind: 'constant', name: 'pi' }), integer(180));
 
@@ -66,6 +68,7 @@ function rounding(node: Node): q.Rational | undefined {
   return number?.decimals === undefined ? undefined : q.rational(1n, 2n * 10n ** BigInt(number.decimals));
 }
 
+// Some number in it was written with a point: what it is part of is meant to some digits only.
 const hasDecimals = (node: Node) => some(node, (one) => isNumber(one) && one.decimals !== undefined);
 
 /** a and b are within the options' tolerance; called only where a side is a decimal. */
@@ -114,10 +117,12 @@ function isRounded(
   return (coarser?.significant ?? 0) >= least && q.compare(distance, half) <= 0;
 }
 
+/** An option's number as a fraction; options are doubles, comparisons are not. */
 function fraction(value: number): q.Rational {
   return q.parseDecimal(value.toExponential()) ?? q.zero;
 }
 
+// The sign of infinity, and of what minus signs make of it.
 const sign = (node: Node): 1 | -1 | undefined => {
   if (node.kind === 'constant' && node.name === 'infinity') return 1;
   if (!isApply(node, 'neg')) return undefined;
@@ -128,6 +133,7 @@ const sign = (node: Node): 1 | -1 | undefined => {
 /** 1 or −1 for infinity and minus infinity. */
 export const infinite = sign;
 
+/** Two values without marks: by form, by their values where they are numbers with decimals, else by probing. */
 function compareBare(a: Node, b: Node, context: Context): Equality {
   if (form(a) === form(b)) return 'equal';
   const [left, right] = [infinite(a), infinite(b)];

@@ -11,6 +11,7 @@ export interface Interval {
   isHighClosed: boolean;
 }
 
+// Ends are nodes, not numbers: an interval may end at √2 or at a symbol.
 const plusInfinity: Node = { kind: 'constant', name: 'infinity' };
 const minusInfinity = apply('neg', plusInfinity);
 export const wholeLine: Interval = {
@@ -35,7 +36,9 @@ function order(a: Node, b: Node, context: Context): -1 | 0 | 1 | undefined {
     : found;
 }
 
+/** The same statement read from the right. Equations are not in it: what has no direction is no interval. */
 const flipped: Partial<Record<Relation, Relation>> = { '<': '>', '≤': '≥', '>': '<', '≥': '≤' };
+/** The relation bounds its left side from above. */
 const isBelow = (op: Relation) => op === '<' || op === '≤';
 
 /** Sorted, and merged where they touch; undefined where the order is unknown. */
@@ -54,6 +57,7 @@ function merged(parts: readonly Interval[], context: Context): Interval[] | unde
     }
     sorted.splice(at, 0, part);
   }
+  // Parts in order: each either continues the last one or begins anew.
   const result: Interval[] = [];
   for (const part of sorted) {
     const last = result.at(-1);
@@ -85,6 +89,7 @@ function complement(parts: readonly Interval[], context: Context): Interval[] | 
   );
 }
 
+/** By De Morgan: the complement of the union of complements. */
 function intersection(
   a: readonly Interval[],
   b: readonly Interval[],
@@ -191,6 +196,7 @@ export function intervalsOf(node: Node, context: Context): Interval[] | undefine
   return outside && intersection(a, outside, context);
 }
 
+// What can be the end of an interval; a pair of pairs is a tuple.
 const isEnd = (node: Node) =>
   node.kind === 'number' || node.kind === 'constant' || node.kind === 'symbol' || node.kind === 'apply';
 
@@ -224,6 +230,7 @@ function intervalsOfList(items: readonly Node[], context: Context): Interval[] |
   return all;
 }
 
+/** What stands behind the bar of a set builder. */
 function intervalsOfCondition(condition: Node, context: Context): Interval[] | undefined {
   if (condition.kind === 'relation') return intervalsOfRelation(condition, context)?.parts;
   return condition.kind === 'list' ? intervalsOfList(condition.items, context) : undefined;
@@ -241,6 +248,7 @@ export function sameIntervals(
   return a.length === b.length && pairUp(a, b, context) ? true : undefined;
 }
 
+/** The same intervals one by one; the ends are compared as scalars, within the tolerance of the options. */
 function pairUp(a: readonly Interval[], b: readonly Interval[], context: Context): boolean {
   if (a.length !== b.length) return false;
   const same = (x: Node, y: Node) => compareScalars(x, y, context) === 'equal';

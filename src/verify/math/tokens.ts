@@ -1,7 +1,7 @@
 import type { Budget } from '../verdict.js';
 import { TooLarge } from './rational.js';
 import { closing } from './scan.js';
-import { functionNames, isUnit, wordValue } from './words.js';
+import { functionNames, isUnit, wordSet, wordValue } from './words.js';
 
 export type TokenKind = 'number' | 'letter' | 'command' | 'sign' | 'word' | 'text' | 'row' | 'end';
 
@@ -14,46 +14,29 @@ export interface Token {
 }
 
 /** Commands whose argument is set upright or bold: text where it is words, names otherwise. */
-const fonts = new Set([
-  'text',
-  'mathrm',
-  'textbf',
-  'textit',
-  'mathbf',
-  'operatorname',
-  'mbox',
-  'textrm',
-  'mathit',
-  'boldsymbol',
-  'mathsf',
-  'texttt',
-  'emph',
-  'textnormal',
-  'hbox',
-  'mathcal',
-  'bm',
-  'underline',
-  'mathtt',
-  'textsf',
-  'operatorname*',
-  'fbox',
-  'boxed',
-  'overrightarrow',
-  'vec',
-  'hat',
-  'bar',
-  'tilde',
-]);
+const fonts = wordSet(`
+  text mathrm textbf textit mathbf operatorname mbox textrm mathit boldsymbol mathsf texttt emph
+  textnormal hbox mathcal bm underline mathtt textsf operatorname* fbox boxed overrightarrow vec hat bar
+  tilde
+`);
+// Commands that only lay out: their argument is no part of the answer.
 const dropped = new Set(['phantom', 'label', 'tag', 'hspace', 'vspace', 'color', 'textcolor', 'tag*']);
+// An answer has dozens; the limit keeps what follows, which looks back and ahead, within bounds.
 const maxTokens = 4000;
 
+// Sticky patterns: each is tried at one place and never searches ahead, so that cutting stays linear.
 const numberPattern = /\d+(?:\.(?:\d+|(?=\\(?:overline|dot|bar))))?|\.\d+/y;
+// Groups of three after one to three digits; "1,2345" and "1,234,5" are lists.
 const thousandsPattern = /\d{1,3}(?:,\d{3})+(?![\d,]\d|\d)(?:\.\d+)?/y;
+// The same with spaces; "2 345/6" is a mixed number.
 const spacedPattern = /\d{1,3}(?: \d{3})+(?!\d| ?[\d/])(?:\.\d+)?/y;
+// "1e5", and not the "e" of a product such as 3e.
 const scientificPattern = /[eE][+-]?\d{1,4}(?![\w.])/y;
+// A word, with its hyphens and apostrophes.
 const lettersPattern = /[\p{L}\p{M}]+(?:['-][\p{L}]{2,})*/uy;
 const commandPattern = /\\(?:[a-zA-Z]+\*?|[\s\S])/y;
 
+/** What a sticky pattern matches at a place. */
 function match(pattern: RegExp, text: string, at: number): string | undefined {
   pattern.lastIndex = at;
   return pattern.exec(text)?.[0];
@@ -65,6 +48,10 @@ export type Commas = 'thousands' | 'list' | 'decimal';
 /** Runs of letters that mean something in a formula, and do not make its text prose. */
 const isFormulaWord = (run: string) => functionNames.has(run) || isUnit(run) || wordValue(run) !== undefined;
 
+/**
+ * Cuts a text into tokens. Whether letters are names or words depends on the whole text: "abc" alone is a
+ * product, in a sentence it is a word.
+ */
 class Lexer {
   readonly tokens: Token[] = [];
   #at = 0;
@@ -95,6 +82,7 @@ class Lexer {
     this.#spaced = false;
   }
 
+  /** All tokens, with `end` behind them, so that nobody has to look for the end of the list. */
   run(): Token[] {
     while (this.#at < this.text.length) {
       const one = this.text[this.#at]!;
@@ -111,6 +99,7 @@ class Lexer {
     return this.tokens;
   }
 
+  /** A number, if one is here. Inside of brackets commas part items, whatever they part outside. */
   #number(): boolean {
     const { text } = this;
     let found: string | undefined;
@@ -128,6 +117,7 @@ class Lexer {
     return true;
   }
 
+  /** A sign, of two characters where programmers write it so. */
   #sign(one: string): void {
     if ('([{'.includes(one)) this.#depth += one === '{' ? 0 : 1;
     if (')]'.includes(one)) this.#depth = Math.max(0, this.#depth - 1);
@@ -143,6 +133,7 @@ class Lexer {
     else this.#push('sign', pair ?? one);
   }
 
+  /** A command: escaped braces, fonts and layout are seen through, the rest goes to the parser. */
   #command(): void {
     const found = match(commandPattern, this.text, this.#at) ?? '\\';
     this.#at += found.length;
@@ -167,6 +158,7 @@ class Lexer {
     return inner;
   }
 
+  /** The argument of a font: words become one token, everything else is read as if the font were not there. */
   #font(name: string): void {
     const start = this.#at;
     const inner = this.#argument();
@@ -192,6 +184,7 @@ class Lexer {
     } else this.#push('text', bare);
   }
 
+  /** A run of letters: a name, a function, a unit behind a number, a word of prose, or a product of names. */
   #letters(): void {
     const run = match(lettersPattern, this.text, this.#at) ?? this.text[this.#at]!;
     const lower = run.toLowerCase();

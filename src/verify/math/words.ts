@@ -1,117 +1,82 @@
-/** Names of functions, as commands or words. */
-export const functionNames = new Set([
-  'sin',
-  'cos',
-  'tan',
-  'cot',
-  'sec',
-  'csc',
-  'arcsin',
-  'arccos',
-  'arctan',
-  'arccot',
-  'asin',
-  'acos',
-  'atan',
-  'sinh',
-  'cosh',
-  'tanh',
-  'ln',
-  'log',
-  'lg',
-  'exp',
-  'sqrt',
-  'abs',
-  'min',
-  'max',
-  'gcd',
-  'lcm',
-  'mod',
-  'deg',
-  'arg',
-  'Re',
-  'Im',
-  'tg',
-  'ctg',
-  'arctg',
-]);
+/** The words of a text as a set: tables of names read better in rows than in columns. */
+export const wordSet = (text: string): ReadonlySet<string> => new Set(text.trim().split(/\s+/));
 
-/** Size of a unit in the base of its kind, and the kind. Multiplied and divided by their exponents. */
-const units: Record<string, readonly [kind: string, size: number]> = {
-  m: ['length', 1],
-  cm: ['length', 0.01],
-  mm: ['length', 0.001],
-  km: ['length', 1000],
-  meter: ['length', 1],
-  metre: ['length', 1],
-  centimeter: ['length', 0.01],
-  kilometer: ['length', 1000],
-  inch: ['length', 0.0254],
-  in: ['length', 0.0254],
-  inche: ['length', 0.0254],
-  ft: ['length', 0.3048],
-  foot: ['length', 0.3048],
-  feet: ['length', 0.3048],
-  mile: ['length', 1609.344],
-  mi: ['length', 1609.344],
-  yard: ['length', 0.9144],
-  g: ['mass', 1],
-  kg: ['mass', 1000],
-  mg: ['mass', 0.001],
-  gram: ['mass', 1],
-  kilogram: ['mass', 1000],
-  lb: ['mass', 453.59237],
-  pound: ['mass', 453.59237],
-  s: ['time', 1],
-  sec: ['time', 1],
-  second: ['time', 1],
-  min: ['time', 60],
-  minute: ['time', 60],
-  h: ['time', 3600],
-  hr: ['time', 3600],
-  hour: ['time', 3600],
-  day: ['time', 86400],
-  week: ['time', 604800],
-  ms: ['time', 0.001],
-  l: ['volume', 1],
-  liter: ['volume', 1],
-  litre: ['volume', 1],
-  ml: ['volume', 0.001],
-  mL: ['volume', 0.001],
-  L: ['volume', 1],
-  cent: ['money', 0.01],
-  dollar: ['money', 1],
-  usd: ['money', 1],
-  USD: ['money', 1],
-  $: ['money', 1],
-  '€': ['euro', 1],
-  euro: ['euro', 1],
-  '£': ['sterling', 1],
-  '¥': ['yen', 1],
-  yuan: ['yuan', 1],
-  N: ['force', 1],
-  J: ['energy', 1],
-  kJ: ['energy', 1000],
-  W: ['power', 1],
-  kW: ['power', 1000],
-  V: ['voltage', 1],
-  A: ['current', 1],
-  Hz: ['frequency', 1],
-  kHz: ['frequency', 1000],
-  mol: ['amount', 1],
-  K: ['temperature', 1],
-  Pa: ['pressure', 1],
-  kPa: ['pressure', 1000],
-  atm: ['pressure', 101325],
-  rad: ['angle', 1],
-  radian: ['angle', 1],
+/** Names of functions, as commands or words. */
+export const functionNames = wordSet(`
+  sin cos tan cot sec csc arcsin arccos arctan arccot asin acos atan sinh cosh tanh ln log lg exp sqrt abs
+  min max gcd lcm mod deg arg Re Im tg ctg arctg
+`);
+
+/**
+ * Units by kind, each with its size in the base of its kind. Kinds are multiplied and divided by their exponents, so that
+ * km/h and m/s are both length per time. Currencies are kinds of their own: rates of exchange are no mathematics.
+ * Plurals are derived; "inche" is what is left of "inches".
+ */
+const sizes: Record<string, Readonly<Record<string, number>>> = {
+  length: {
+    m: 1,
+    cm: 0.01,
+    mm: 0.001,
+    km: 1000,
+    meter: 1,
+    metre: 1,
+    centimeter: 0.01,
+    kilometer: 1000,
+    inch: 0.0254,
+    in: 0.0254,
+    inche: 0.0254,
+    ft: 0.3048,
+    foot: 0.3048,
+    feet: 0.3048,
+    mile: 1609.344,
+    mi: 1609.344,
+    yard: 0.9144,
+  },
+  mass: { g: 1, kg: 1000, mg: 0.001, gram: 1, kilogram: 1000, lb: 453.59237, pound: 453.59237 },
+  time: {
+    s: 1,
+    sec: 1,
+    second: 1,
+    min: 60,
+    minute: 60,
+    h: 3600,
+    hr: 3600,
+    hour: 3600,
+    day: 86400,
+    week: 604800,
+    ms: 0.001,
+  },
+  volume: { l: 1, liter: 1, litre: 1, ml: 0.001, mL: 0.001, L: 1 },
+  money: { cent: 0.01, dollar: 1, usd: 1, USD: 1, $: 1 },
+  euro: { '€': 1, euro: 1 },
+  sterling: { '£': 1 },
+  yen: { '¥': 1 },
+  yuan: { yuan: 1 },
+  force: { N: 1 },
+  energy: { J: 1, kJ: 1000 },
+  power: { W: 1, kW: 1000 },
+  voltage: { V: 1 },
+  current: { A: 1 },
+  frequency: { Hz: 1, kHz: 1000 },
+  amount: { mol: 1 },
+  temperature: { K: 1 },
+  pressure: { Pa: 1, kPa: 1000, atm: 101325 },
+  angle: { rad: 1, radian: 1 },
 };
 
+/** The same by name. */
+const units = new Map(
+  Object.entries(sizes).flatMap(([kind, names]) =>
+    Object.entries(names).map(([name, size]) => [name, [kind, size] as const] as const),
+  ),
+);
+
 function unitOf(name: string): readonly [string, number] | undefined {
-  const own = (key: string) => (Object.hasOwn(units, key) ? units[key] : undefined);
   const lower = name.toLowerCase();
   return (
-    own(name) ?? own(lower) ?? (lower.endsWith('s') && lower.length > 2 ? own(lower.slice(0, -1)) : undefined)
+    units.get(name) ??
+    units.get(lower) ??
+    (lower.endsWith('s') && lower.length > 2 ? units.get(lower.slice(0, -1)) : undefined)
   );
 }
 
@@ -147,21 +112,7 @@ export function parseUnit(written: string): { kinds: string; size: number } | un
   };
 }
 
-const numberWords = [
-  'zero',
-  'one',
-  'two',
-  'three',
-  'four',
-  'five',
-  'six',
-  'seven',
-  'eight',
-  'nine',
-  'ten',
-  'eleven',
-  'twelve',
-];
+const numberWords = [...wordSet('zero one two three four five six seven eight nine ten eleven twelve')];
 
 /** "three" → 3, up to twelve; "dozen" and larger are left to text. */
 export function wordValue(word: string): number | undefined {

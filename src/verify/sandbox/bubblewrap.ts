@@ -2,9 +2,8 @@ import { execFile, spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import type { Duplex } from 'node:stream';
 import { promisify } from 'node:util';
-import { lineReader } from './lines.js';
+import { childInterpreter } from './child-interpreter.js';
 import { processTransport, pythonHarness } from './python-harness.js';
 import type { Interpreter, Sandbox, SandboxLimits, Unusable } from './sandbox.js';
 import { hasFilter, seccompFilter } from './seccomp.js';
@@ -82,12 +81,8 @@ class Bubblewrap implements Sandbox {
         stdio: ['ignore', 'ignore', 'pipe', 'pipe', filter],
         ...(this.#dropUser && { uid: nobody, gid: nobody }),
       });
-      const channel = child.stdio[3] as Duplex;
-      let complaint = '';
-      child.stderr!.on('data', (data: Buffer) => {
-        if (complaint.length < 2000) complaint += data.toString();
-      });
-      return ready(child, channel, () => complaint);
+      // The kernel holds memory to its limit (see the harness's transport), so nobody watches it.
+      return childInterpreter(child);
     } finally {
       closeSync(filter);
     }
@@ -97,51 +92,6 @@ class Bubblewrap implements Sandbox {
     rmSync(path.dirname(this.#filterFile), { recursive: true, force: true });
     return Promise.resolve();
   }
-}
-
-/** Wires a started child up; resolves once its harness has answered a first request. */
-function ready(
-  child: ReturnType<typeof spawn>,
-  channel: Duplex,
-  complaint: () => string,
-): Promise<Interpreter> {
-  // The channel closes when the last process inside has let go of it: then nothing is left.
-  const gone = new Promise<void>((resolve) => channel.once('close', resolve));
-  const exited = new Promise<void>((resolve) =>
-    child.once('close', () => resolve()).once('error', () => resolve()),
-  );
-  let told = false;
-  const interpreter: Interpreter = {
-    send: (line) => void channel.write(`${line}\n`),
-    onLine: () => {},
-    onEnd: () => {},
-    ended: false,
-    kill: async () => {
-      told = true;
-      child.kill('SIGKILL');
-      await Promise.all([gone, exited]);
-    },
-  };
-  channel.on('error', () => {});
-  channel.on(
-    'data',
-    lineReader((line) => interpreter.onLine(line)),
-  );
-  return new Promise((resolve, reject) => {
-    const fail = (error?: Error) => reject(error ?? new Error(complaint().trim() || 'it ended at once'));
-    child.once('error', (error) => fail(error));
-    child.once('close', (status, signal) => {
-      fail();
-      interpreter.ended = true;
-      if (told) return;
-      told = true;
-      interpreter.onEnd('crash', `the interpreter ended (${signal ?? `status ${status}`})`);
-    });
-    interpreter.onLine = () => {
-      interpreter.onLine = (line) => line.includes('"value"') && resolve(interpreter);
-    };
-    interpreter.send('{"op":"value","nonce":"","source":"None"}');
-  });
 }
 
 /** bubblewrap with the host's Python, tried out once; or why this machine cannot use it. */

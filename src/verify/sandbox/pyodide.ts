@@ -6,7 +6,7 @@ import path from 'node:path';
 import type { Duplex } from 'node:stream';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
-import { lineReader } from './lines.js';
+import { childInterpreter } from './child-interpreter.js';
 import { residentBytes, watchMemory } from './memory.js';
 import { pyodideChild } from './pyodide-child.js';
 import type { Interpreter, Sandbox, SandboxLimits, Unusable } from './sandbox.js';
@@ -86,7 +86,14 @@ class Pyodide implements Sandbox {
   }
 
   async boot(limits: SandboxLimits): Promise<Interpreter> {
-    return ready(this.#start(await this.#makeSnapshot(limits), limits), limits);
+    const child = this.#start(await this.#makeSnapshot(limits), limits);
+    return childInterpreter(child, {
+      // WebAssembly's own limit does not count what the program makes JavaScript hold.
+      watch: async (pid, onExceeded) => {
+        const booted = (await residentBytes(pid)) ?? 0;
+        return watchMemory(pid, booted + limits.memoryBytes + overheadBytes, onExceeded);
+      },
+    });
   }
 
   close(): Promise<void> {
@@ -94,61 +101,6 @@ class Pyodide implements Sandbox {
     this.#snapshot = undefined;
     return Promise.resolve();
   }
-}
-
-function ready(child: ReturnType<typeof spawn>, limits: SandboxLimits): Promise<Interpreter> {
-  const channel = child.stdio[3] as Duplex;
-  const exited = new Promise<void>((resolve) =>
-    child.once('close', () => resolve()).once('error', () => resolve()),
-  );
-  let complaint = '';
-  child.stderr!.on('data', (data: Buffer) => {
-    if (complaint.length < 4000) complaint += data.toString();
-  });
-  let unwatch = () => {};
-  let told = false;
-  const tell: Interpreter['onEnd'] = (kind, message) => {
-    if (told) return;
-    told = true;
-    interpreter.onEnd(kind, message);
-  };
-  const interpreter: Interpreter = {
-    send: (line) => void channel.write(`${line}\n`),
-    onLine: () => {},
-    onEnd: () => {},
-    ended: false,
-    kill: async () => {
-      told = true;
-      unwatch();
-      child.kill('SIGKILL');
-      await exited;
-    },
-  };
-  channel.on('error', () => {});
-  channel.on(
-    'data',
-    lineReader((line) => interpreter.onLine(line)),
-  );
-  const watch = async () => {
-    const booted = (await residentBytes(child.pid!)) ?? 0;
-    unwatch = watchMemory(child.pid!, booted + limits.memoryBytes + overheadBytes, () => {
-      tell('memory', 'held more than the memory limit');
-      child.kill('SIGKILL');
-    });
-  };
-  return new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', (status, signal) => {
-      unwatch();
-      interpreter.ended = true;
-      reject(new Error(complaint.trim().split('\n').slice(-8).join(' ') || 'it ended at once'));
-      tell('crash', `the interpreter ended (${signal ?? `status ${status}`})`);
-    });
-    interpreter.onLine = (line) => {
-      if (line.includes('"value"')) void watch().then(() => resolve(interpreter));
-    };
-    interpreter.send('{"op":"value","nonce":"","source":"None"}');
-  });
 }
 
 /** Pyodide, if it is installed and its child starts; or why not. The trial makes the snapshot: seconds. */
