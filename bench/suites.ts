@@ -13,6 +13,10 @@ export const suites: Record<string, SuiteEntry> = {
     about: 'train steps, memory, call and start-up costs against PyTorch, jax-js and tfjs',
     load: async () => (await import('./engine.js')).engine,
   },
+  attention: {
+    about: 'PaTH and stick-breaking against RoPE, RoPE against PyTorch: passes, decoding, memory',
+    load: async () => (await import('./attention.js')).attention,
+  },
   lm: {
     about:
       'language models: training, sampling, SmolLM2 and its server against PyTorch, transformers and llama.cpp',
