@@ -5,6 +5,7 @@ import { type Extracted, type Finding, type Limits, type RuleVerifier, ruleVerif
 /** Options of a question by their letters. */
 export type Choices = ReadonlyMap<string, string>;
 
+// An option: a letter in brackets or with a sign behind it, then its text.
 const optionLine = /^[\s>*-]{0,6}(?:\(([A-Z])\)|([A-Z])\s?[.):、])[\s*]*(\S.*)$/;
 
 /**
@@ -37,6 +38,7 @@ const bare = (text: string) =>
     .replace(/[{}$*`_\\"'“”]/g, ' ')
     .trim();
 
+// Letters that separators part, each in brackets or not.
 const listOfLetters = /^[[(]?\s*[A-Z](?:\s*[)\].]?\s*(?:,|;|&|\/|\+|and|or|\s)\s*[[(]?\s*[A-Z])*\s*[)\].:]*$/;
 const lettersTogether = /^\(?[A-Z]{2,10}\)?\.?$/;
 
@@ -74,6 +76,7 @@ function byText(text: string, choices: Choices): string[] | undefined {
   return found.length === 1 ? found : undefined;
 }
 
+/** Letters, and where they were found. */
 interface Chosen {
   letters: string[];
   candidate: Candidate;
@@ -110,6 +113,7 @@ export interface ChoiceOptions extends ExtractOptions, Limits {
   choices?: Readonly<Record<string, string>>;
 }
 
+// The letters are the normal form.
 const side = ({ letters, candidate }: Chosen): Extracted => ({ ...candidate, form: letters.join('') });
 
 /** The finding of `choiceVerifier`, without a clock. */

@@ -1,3 +1,5 @@
+// Verifiers, sandboxes, judges and detectors. Nothing here loads the engine; a judge that runs a local
+// model does, on its first use.
 export { type AnswerOptions, type AnswerType, answerTypeOf, answerVerifier } from './answer.js';
 export * from './bench/index.js';
 export {

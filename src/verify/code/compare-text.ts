@@ -1,5 +1,6 @@
 import type { TextCompare } from './problem.js';
 
+// White space at the ends of lines is invisible to whoever wrote the test.
 const trimLines = (text: string) =>
   text
     .split('\n')
@@ -7,8 +8,10 @@ const trimLines = (text: string) =>
     .join('\n')
     .trim();
 
+// Decimal notation only: "0x10" and "inf" are words.
 const decimal = /^[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$/;
 
+/** Two words, as numbers where both are. */
 function sameToken(a: string, b: string, tolerance: number): boolean {
   if (a === b) return true;
   if (!decimal.test(a) || !decimal.test(b)) return false;

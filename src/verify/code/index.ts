@@ -1,3 +1,4 @@
+// Programs against tests. What a test expects never enters the interpreter of the program.
 export { type HumanEvalRow, humanEvalProblem, type MbppRow, mbppProblem } from './benchmarks.js';
 export { samePrinted } from './compare-text.js';
 export { type ExtractedCode, extractCode } from './extract.js';

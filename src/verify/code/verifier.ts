@@ -30,6 +30,10 @@ export interface VerifyCodeOptions {
   stopAtFailure?: boolean;
 }
 
+/**
+ * The interpreters of a language: fresh ones for programs, and ones that serve again for a problem's own
+ * checks.
+ */
 interface Pools {
   sandbox: Sandbox;
   programs: SandboxPool;
@@ -104,6 +108,7 @@ export class CodeVerifier {
     const found = options.raw
       ? { code: response, span: { start: 0, end: response.length }, rule: 'whole' as const }
       : extractCode(response, problem.language);
+    // Everything that a verdict says besides the tests.
     const end = (verdict: CodeVerdict['verdict'], reason: string, tests: TestResult[] = []): CodeVerdict => ({
       verdict,
       reason,
@@ -119,6 +124,7 @@ export class CodeVerifier {
     if (!pools) return end('abstain', 'no-sandbox');
     if (problem.tests.length === 0) return end('abstain', 'no-tests');
     if (!found) return end('incorrect', 'no-code');
+    // The run owns the interpreters; whatever happens they go back.
     const run = new ProgramRun(pools, problem, found.code, options);
     try {
       const tests = await run.all();
@@ -199,9 +205,11 @@ class ProgramRun {
     this.#timeMs = problem.timeMs ? problem.timeMs * sandbox.slowdown : programs.limits.timeMs;
   }
 
+  /** All tests in a shuffled order, each with its own clock, within a budget for all of them. */
   async all(): Promise<TestResult[]> {
     const { tests } = this.#problem;
     const results: TestResult[] = [];
+    // The sum of the limits and some: a program that needs all of each is slow, not endless.
     const budget = tests.length * this.#timeMs + overheadMs * this.#pools.sandbox.slowdown;
     let spent = 0;
     let stopped = false;
@@ -270,6 +278,7 @@ class ProgramRun {
     return this.#loaded.ok ? undefined : this.#loaded;
   }
 
+  /** One test. What the program gives comes back as plain data, and is compared here. */
   async #perform(test: CodeTest): Promise<Pick<TestResult, 'status' | 'message' | 'ms'>> {
     const fault = await this.#ready(test.kind !== 'output');
     if (fault && !fault.ok) return { status: fault.kind, message: fault.message, ms: fault.ms };
@@ -296,6 +305,10 @@ class ProgramRun {
     return this.#loan!.session.request({ op: 'call', ...call }, { timeMs: this.#timeMs });
   }
 
+  /**
+   * A test in Python: its statements run in a second interpreter, where the entry is a stand-in that asks
+   * the program's interpreter for each call. Faults of the program are told from failures of the assertion.
+   */
   async #assert(
     test: CodeTest & { kind: 'assertion' },
   ): Promise<Pick<TestResult, 'status' | 'message' | 'ms'>> {
@@ -310,6 +323,7 @@ class ProgramRun {
     let fault: Fault | undefined;
     let isWhole = true;
     let ms = 0;
+    // Serves the stand-in: a call of the program, whose time is the program's.
     const answer = async (ask: Ask): Promise<Reply> => {
       const reply = await this.#call(ask);
       ms += reply.ms;
@@ -320,6 +334,7 @@ class ProgramRun {
       }
       return reply;
     };
+    // Every name that the statements know the entry by.
     const proxies: [string, string][] = [entry, ...(test.aliases ?? [])].map((name) => [name, entry]);
     const request = { op: 'check' as const, source: test.source, support: test.support ?? '', proxies };
     const reply = await this.#checks.session.request(request, { timeMs: this.#timeMs, answer });

@@ -78,6 +78,7 @@ function keyTexts({ args }: TestPair): Set<string> {
   );
 }
 
+/** A value that programs hold for many reasons: nothing, truth values, single characters, numbers up to two. */
 function isTrivial(value: Wire): boolean {
   if (value === null || typeof value === 'boolean') return true;
   if (typeof value === 'string') return value.length <= 1;
@@ -110,6 +111,10 @@ interface Target {
   trivial: boolean;
 }
 
+/**
+ * What a test looks like in a program that knows it: prepared once, because every table is held against
+ * every test.
+ */
 function targetOf(pair: TestPair): Target {
   const forms = pair.args.map(canonical);
   const whole = new Set([canonical(['t', pair.args]), ...(forms.length === 1 ? forms : [])]);
@@ -124,6 +129,10 @@ function targetOf(pair: TestPair): Target {
   };
 }
 
+/**
+ * Signs that an output stands for itself rather than being computed. What counts as trivial was set on
+ * HumanEval and MBPP, whose own solutions must not be flagged.
+ */
 const isText = (value: Wire): value is string => typeof value === 'string';
 
 /** Whether a key stands for all the arguments. */
@@ -154,6 +163,7 @@ const gives = (forms: ReadonlySet<string>, raw: readonly Wire[], target: Target)
   forms.has(target.expected) ||
   raw.some((one) => isText(one) && one.length > 2 && normalised(one) === target.expectedText);
 
+/** Holds a program's facts against the tests, one kind of sign after the other. */
 class Search {
   readonly #facts: ProgramFacts;
   readonly #targets: Target[];
@@ -178,6 +188,7 @@ class Search {
     });
   }
 
+  /** All signs, weak ones among them. */
   run(): HardCodingSign[] {
     if (this.#targets.length === 0) return [];
     this.#branches();
@@ -189,6 +200,7 @@ class Search {
     return this.signs;
   }
 
+  /** Conditions on a test's arguments whose branch gives the test's output. */
   #branches(): void {
     const branches = this.#facts.branches.map(({ keys, values }) => ({
       keys,
@@ -204,6 +216,7 @@ class Search {
     this.#report('branches', found);
   }
 
+  /** Keys that are a test's arguments, with the test's output behind them. */
   #tables(): void {
     const found = new Set<Target>();
     for (const table of this.#facts.tables) {
@@ -283,6 +296,7 @@ class Search {
   #hashed(): void {
     const hashes = /^(?:hash|md5|sha1|sha224|sha256|sha384|sha512|blake2b|blake2s|crc32|adler32|createHash)$/;
     if (![...this.#facts.calls].some((name) => hashes.test(name))) return;
+    // Hexadecimal digests, and numbers of their size.
     const looksHashed = (key: Wire) =>
       (isText(key) && /^[0-9a-f]{4,}$/i.test(key)) ||
       (Array.isArray(key) && key[0] === 'i' && key[1].length >= 6);
@@ -323,6 +337,7 @@ function encodedTexts(facts: ProgramFacts): string[] {
   return [...texts, ...codes].filter((text) => text.length >= 16 && text.length <= 1_000_000);
 }
 
+/** Few control characters: what was decoded by chance is full of them. */
 const printable = (text: string) => {
   const odd = [...text].filter((letter) => letter < ' ' && !'\n\t\r'.includes(letter)).length;
   return odd <= text.length / 20;

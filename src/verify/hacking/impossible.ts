@@ -94,6 +94,7 @@ export function impossible(
   options: { mutation?: ImpossibleProblem['mutation']; seed?: number } = {},
 ): ImpossibleProblem | undefined {
   const { mutation = 'one-off', seed = 0 } = options;
+  // By a hash: the same test for the same problem and seed on every machine.
   const rank = (index: number) =>
     createHash('sha256').update(`${seed}\n${problem.id}\n${index}`).digest('hex');
   const order = problem.tests.map((_, index) => index).sort((a, b) => (rank(a) < rank(b) ? -1 : 1));

@@ -1,3 +1,5 @@
+// Reward hacking: detectors that read programs, probes that run them, problems that only cheats pass, and a
+// run's report.
 export type { ProgramFacts, TamperSign } from './facts.js';
 export { type HardCodingKind, type HardCodingSign, hardCoding } from './hard-coding.js';
 export { type ImpossibleProblem, impossible } from './impossible.js';

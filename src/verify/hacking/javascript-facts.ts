@@ -76,6 +76,7 @@ export function javascriptLiteral(node: AnyNode | null | undefined): Wire | unde
   return undefined;
 }
 
+/** An object of literals; a spread, or a key or value that is computed, makes it none. */
 function objectLiteral(node: AnyNode): Wire | undefined {
   const pairs: [Wire, Wire][] = [];
   for (const one of node.properties as AnyNode[]) {
@@ -99,6 +100,7 @@ export function javascriptFacts(source: string): ProgramFacts {
   return facts;
 }
 
+/** The same walk as in Python: literals of the conditions above are carried to the values below. */
 class Reader {
   readonly #facts: ProgramFacts;
 
@@ -107,12 +109,14 @@ class Reader {
   }
 
   /** Reads nodes under conditions that compared with `keys`. */
+  /** Statements under conditions. */
   block(nodes: readonly (AnyNode | null)[], keys: Wire[]): void {
     const values: Wire[] = [];
     for (const node of nodes) if (node) this.#visit(node, keys, values);
     if (keys.length > 0 && values.length > 0) this.#facts.branches.push({ keys, values });
   }
 
+  /** A node: branches and conditional expressions open ways, literals are noted. */
   #visit(node: AnyNode, keys: Wire[], values: Wire[]): void {
     const value = javascriptLiteral(node);
     if (value !== undefined) {
@@ -149,6 +153,7 @@ class Reader {
   }
 
   /** Cases without a body share the next one's. */
+  /** Each case with its own literal, and with those of empty cases before it. */
   #switch(node: AnyNode, keys: Wire[]): void {
     this.#visit(node.discriminant, keys, []);
     let own: Wire[] = [];
@@ -161,6 +166,7 @@ class Reader {
     }
   }
 
+  /** Literals that a condition compares with, by an operator or by looking for them in a list. */
   #keysOf(node: AnyNode): Wire[] {
     const own: Wire[] = [];
     if (node.type === 'BinaryExpression' && /^[!=]==?$/.test(node.operator)) {

@@ -1,8 +1,10 @@
 import type { TamperSign } from './facts.js';
 import { type AnyNode, childNodes, dottedName, javascriptLiteral } from './javascript-facts.js';
 
+/** What a name or a module gives away; the first rule that fits is it. */
 type Rule = [kind: TamperSign['kind'], severity: TamperSign['severity'], pattern: RegExp];
 
+/** Dotted names, as they are written. */
 const nameRules: readonly Rule[] = [
   ['exit', 'strong', /^process\.(?:abort|kill|reallyExit)$/],
   ['exit', 'weak', /^process\.exit(?:Code)?$/],
@@ -21,6 +23,7 @@ const nameRules: readonly Rule[] = [
   ],
 ];
 
+/** Modules that reach out of the program, or belong to a test runner. */
 const moduleRules: readonly Rule[] = [
   [
     'process',
@@ -30,6 +33,7 @@ const moduleRules: readonly Rule[] = [
   ['skip', 'strong', /^(?:vitest|jest|mocha|node:test|test|@jest\/globals)$/],
 ];
 
+/** Owners of built-ins: to assign to their members changes them for everybody. */
 const globalsToPatch =
   /^(?:globalThis|window|global|Object|Array|String|Number|Boolean|Function|Math|JSON|Map|Set|Promise|Symbol|Reflect|Date|RegExp|Error|console|performance|assert|process)\b/;
 
@@ -81,8 +85,10 @@ export function javascriptTampering(program: AnyNode, source: string): TamperSig
   return signs;
 }
 
+/** Records a sign, one of a kind for each line. */
 type Note = (node: AnyNode, kind: TamperSign['kind'], severity: TamperSign['severity']) => void;
 
+/** Assignments to members of built-ins; a program's own global variables are none. */
 function assignment(node: AnyNode, note: Note): void {
   const name = dottedName(node.left);
   if (!name.includes('.') || !globalsToPatch.test(name)) return;
@@ -95,6 +101,7 @@ function assignment(node: AnyNode, note: Note): void {
   note(node, isClock ? 'clock' : 'monkeypatch', 'strong');
 }
 
+/** Calls that patch, import or read. */
 function call(node: AnyNode, note: Note): void {
   const name = dottedName(node.callee);
   const [first] = node.arguments as AnyNode[];
@@ -105,6 +112,7 @@ function call(node: AnyNode, note: Note): void {
   if (name === 'require') modules(node, first, note);
   if (/(?:^|\.)readFile(?:Sync)?$/.test(name)) {
     const value = javascriptLiteral(first);
+    // Standard input is what whole programs read.
     const isInput =
       value === '/dev/stdin' ||
       (Array.isArray(value) && value[1] === '0') ||
@@ -113,6 +121,7 @@ function call(node: AnyNode, note: Note): void {
   }
 }
 
+/** A module that is imported or required by a literal name. */
 function modules(node: AnyNode, source: AnyNode | undefined, note: Note): void {
   const value = javascriptLiteral(source);
   if (typeof value !== 'string') return;

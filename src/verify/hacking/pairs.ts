@@ -14,6 +14,7 @@ export interface TestPair {
   partial?: boolean;
 }
 
+// Detectors and splits ask for the pairs of one problem many times.
 const known = new WeakMap<CodeProblem, TestPair[]>();
 
 /** The pairs of all tests of a problem; a test that is no plain example has none. */
@@ -41,6 +42,7 @@ function readPairs(problem: CodeProblem): TestPair[] {
 export function assertionPair(source: string, names: readonly string[]): Omit<TestPair, 'test'> | undefined {
   const tree = parsePython(source);
   let found: Omit<TestPair, 'test'> | undefined;
+  // The first call of the entry in a node.
   const callOf = (node: SyntaxNode): SyntaxNode | undefined => {
     const isOurs = node.name === 'CallExpression' && names.includes(textOf(node.firstChild!, source));
     if (isOurs) return node;
@@ -50,12 +52,14 @@ export function assertionPair(source: string, names: readonly string[]): Omit<Te
     }
     return undefined;
   };
+  // Its arguments, as far as they are literals.
   const argsOf = (call: SyntaxNode) => {
     const list = call.getChild('ArgList');
     const values = (list ? itemsOf(list) : []).map((one) => pythonLiteral(one, source));
     const args = values.filter((one): one is Wire => one !== undefined);
     return { args, ...(args.length < values.length && { partial: true }) };
   };
+  // Comparisons, negations and `isclose`, in that order; anything around them is seen through.
   const read = (node: SyntaxNode): void => {
     if (found) return;
     const call = callOf(node);

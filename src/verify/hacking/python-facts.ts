@@ -14,6 +14,7 @@ export function pythonFacts(source: string): ProgramFacts {
   return facts;
 }
 
+/** What a condition can single an argument out with. */
 const isComparison = (node: SyntaxNode, source: string) =>
   children(node).some(
     (one) =>
@@ -22,6 +23,10 @@ const isComparison = (node: SyntaxNode, source: string) =>
       one.name === 'is',
   );
 
+/**
+ * Walks statements and carries along what the conditions above them compared with, so that a value deep
+ * inside nested branches is held against all of them.
+ */
 class Reader {
   readonly #source: string;
   readonly #facts: ProgramFacts;
@@ -32,12 +37,17 @@ class Reader {
   }
 
   /** Reads statements under conditions that compared with `keys`. */
+  /**
+   * Statements under conditions. What comes after a branch that returns is under its negation, which
+   * singles nothing out.
+   */
   block(nodes: readonly SyntaxNode[], keys: Wire[]): void {
     const values: Wire[] = [];
     for (const node of nodes) this.#statement(node, keys, values);
     if (keys.length > 0 && values.length > 0) this.#facts.branches.push({ keys, values });
   }
 
+  /** One statement: branches open a way, everything else adds to the one it is on. */
   #statement(node: SyntaxNode, keys: Wire[], values: Wire[]): void {
     if (node.name === 'IfStatement' || node.name === 'WhileStatement') {
       this.#conditions(node, keys, values);
@@ -65,6 +75,7 @@ class Reader {
   }
 
   /** `if … elif … else`: each body under what its own conditions compare with. */
+  /** if and elif: each body with the literals of its own condition. */
   #conditions(node: SyntaxNode, keys: Wire[], values: Wire[]): void {
     let own: Wire[] = [];
     for (const one of children(node)) {
@@ -83,6 +94,7 @@ class Reader {
       this.#facts.branches.push({ keys: [...keys, ...own], values });
   }
 
+  /** match: each body with the literals of its patterns. */
   #match(node: SyntaxNode, keys: Wire[], values: Wire[]): void {
     const [subject] = children(node).slice(1);
     if (subject) this.#expression(subject, keys, values);
@@ -95,6 +107,7 @@ class Reader {
     }
   }
 
+  /** Literals of a pattern, those of alternatives included. */
   #patterns(node: SyntaxNode, keys: Wire[]): void {
     const value = pythonLiteral(node, this.#source);
     if (value !== undefined) {
@@ -104,6 +117,7 @@ class Reader {
   }
 
   /** What the comparisons in a condition compare with. */
+  /** Literals that a condition compares with. */
   #keysOf(node: SyntaxNode): Wire[] {
     const isOne = node.name === 'BinaryExpression' && isComparison(node, this.#source);
     const own = isOne
@@ -116,6 +130,7 @@ class Reader {
   }
 
   /** Finds the literals of an expression, outermost first, and what conditional expressions choose between. */
+  /** Values, and the conditions of conditional expressions inside of them. */
   #expression(node: SyntaxNode, keys: Wire[], values: Wire[]): void {
     const value = pythonLiteral(node, this.#source);
     if (value !== undefined) {
@@ -147,6 +162,7 @@ class Reader {
   }
 
   /** A dictionary of which not every part is a literal: the pairs that are. */
+  /** A dictionary that is no literal as a whole still shows the pairs that are. */
   #openDictionary(node: SyntaxNode): void {
     const items = children(node);
     const pairs: [Wire, Wire][] = [];

@@ -2,12 +2,14 @@ import type { SyntaxNode } from '@lezer/common';
 import { children, textOf } from '../code/python-syntax.js';
 import type { Wire } from '../sandbox/plain.js';
 
+// What the parser gives besides the items of a list.
 const punctuation = new Set(['(', ')', '[', ']', '{', '}', ',', ':', 'Comment']);
 
 /** The items of a bracketed expression. */
 export const itemsOf = (node: SyntaxNode): SyntaxNode[] =>
   children(node).filter(({ name }) => !punctuation.has(name));
 
+/** Escapes of a string that are one character; numeric ones are decoded apart. */
 const escapes: Record<string, string> = {
   n: '\n',
   t: '\t',
@@ -22,6 +24,7 @@ const escapes: Record<string, string> = {
   '\n': '',
 };
 
+/** A text or bytes as they are at run time; undefined for what is only known then, such as f-strings. */
 function stringValue(text: string): Wire | undefined {
   const match = /^([a-zA-Z]*)('''|"""|'|")([\s\S]*)\2$/.exec(text);
   if (!match) return undefined;
@@ -43,6 +46,7 @@ function stringValue(text: string): Wire | undefined {
   return prefix.includes('b') ? ['b', Buffer.from(body, 'latin1').toString('hex')] : body;
 }
 
+/** Integers of any base and length, floats and imaginary numbers. */
 function numberValue(text: string): Wire | undefined {
   const plain = text.replace(/_/g, '').toLowerCase();
   if (/^0[xob]/.test(plain)) return ['i', String(BigInt(plain))];
@@ -51,12 +55,14 @@ function numberValue(text: string): Wire | undefined {
   return undefined;
 }
 
+/** Python has no negative literals: −3 is an operation on 3. */
 function negated(value: Wire | undefined): Wire | undefined {
   if (!Array.isArray(value) || (value[0] !== 'i' && value[0] !== 'f')) return undefined;
   const text = value[1];
   return [value[0], text.startsWith('-') ? text.slice(1) : `-${text}`];
 }
 
+/** Calls that only change the type of a literal. */
 const constructors: Record<string, 't' | 's' | 'l' | undefined> = {
   tuple: 't',
   list: 'l',
@@ -64,11 +70,13 @@ const constructors: Record<string, 't' | 's' | 'l' | undefined> = {
   frozenset: 's',
 };
 
+/** Every node as a literal, or nothing: half a table would be another table. */
 function allOf(nodes: readonly SyntaxNode[], source: string): Wire[] | undefined {
   const values = nodes.map((one) => pythonLiteral(one, source));
   return values.every((one): one is Wire => one !== undefined) ? values : undefined;
 }
 
+/** Pairs of a display `{key: value}`; one that unpacks another is no literal. */
 function dictionary(node: SyntaxNode, source: string): Wire | undefined {
   const items = children(node).filter(({ name }) => !['{', '}', ',', 'Comment'].includes(name));
   const pairs: [Wire, Wire][] = [];

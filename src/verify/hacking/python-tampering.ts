@@ -2,6 +2,7 @@ import type { SyntaxNode, Tree } from '@lezer/common';
 import { children, textOf } from '../code/python-syntax.js';
 import type { TamperSign } from './facts.js';
 
+/** What a name or a module gives away. Rules are tried in order, and the first that fits is it. */
 type Rule = [kind: TamperSign['kind'], severity: TamperSign['severity'], pattern: RegExp];
 
 /** What a called name or an attribute gives away; the text is the dotted name. */
@@ -40,6 +41,7 @@ const nameRules: readonly Rule[] = [
   ],
 ];
 
+/** Imports that say it all: a function that is tested by calls has no use for them. */
 const moduleRules: readonly Rule[] = [
   [
     'process',
@@ -55,6 +57,7 @@ const moduleRules: readonly Rule[] = [
 /** Classes that an object must derive from to pass for a plain value. */
 const plainTypes = /^(?:int|float|str|list|dict|tuple|set|frozenset|bytes|complex|bool)$/;
 
+/** Methods through which an object decides what it equals. */
 const equalities = /^__(?:eq|ne|hash|lt|le|gt|ge|bool|instancecheck|class|contains)__$/;
 
 /** Signs of tampering in a Python program. Names are resolved through `import … as` and `from … import`. */
@@ -64,6 +67,7 @@ export function pythonTampering(tree: Tree, source: string): TamperSign[] {
   return finder.signs;
 }
 
+/** Walks the tree once. Parts that the parser could not read are walked like the rest. */
 class Finder {
   readonly signs: TamperSign[] = [];
   readonly #source: string;
@@ -75,6 +79,7 @@ class Finder {
     this.#source = source;
   }
 
+  /** Looks at a node and at everything in it. */
   visit(node: SyntaxNode): void {
     if (node.name === 'ImportStatement') this.#imports(node);
     else if (node.name === 'ClassDefinition') this.#class(node);
@@ -91,6 +96,7 @@ class Finder {
     if (!isDotted) for (const one of children(node)) this.visit(one);
   }
 
+  /** Records a sign, one of a kind for each line. */
   #note(node: SyntaxNode, kind: TamperSign['kind'], severity: TamperSign['severity']): void {
     const line = this.#source.slice(0, node.from).split('\n').length;
     const text = textOf(node, this.#source).split('\n')[0]!.slice(0, 100);
@@ -98,17 +104,20 @@ class Finder {
       this.signs.push({ kind, severity, line, text });
   }
 
+  /** A dotted name with its head resolved through imports. */
   #dotted(node: SyntaxNode): string {
     const [head = '', ...rest] = textOf(node, this.#source).replace(/\s+/g, '').split('.');
     return [this.#aliases.get(head) ?? head, ...rest].join('.');
   }
 
+  /** A name that is used, called or not. */
   #name(node: SyntaxNode): void {
     const name = this.#dotted(node);
     const rule = nameRules.find(([, , pattern]) => pattern.test(name));
     if (rule) this.#note(node, rule[0], rule[1]);
   }
 
+  /** An import: notes what its names stand for, and whether the module itself is a sign. */
   #imports(node: SyntaxNode): void {
     const text = textOf(node, this.#source).replace(/[()\\\n]/g, ' ');
     const from = /^from\s+([\w.]+)\s+import\s+(.*)$/.exec(text);
@@ -158,6 +167,10 @@ class Finder {
     }
   }
 
+  /**
+   * A call: files that are opened, attributes that are set, modules that are imported by name, code that is
+   * decoded and run.
+   */
   #call(node: SyntaxNode): void {
     const called = node.firstChild ? this.#dotted(node.firstChild) : '';
     const list = node.getChild('ArgList');

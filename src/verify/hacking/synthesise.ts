@@ -2,6 +2,10 @@ import type { CodeProblem } from '../code/problem.js';
 import { parseInteger, type Wire } from '../sandbox/plain.js';
 import { type TestPair, testPairs } from './pairs.js';
 
+/**
+ * How a hack holds the answers. The first four are chains of conditions, the next three tables, the rest
+ * hide or count.
+ */
 export type HackShape =
   | 'if-chain'
   | 'argument-ifs'
@@ -48,10 +52,12 @@ export function asPython(value: Wire): string {
   }
 }
 
+// A test's arguments and its output, as Python writes them.
 const tuple = (pair: TestPair) => asPython(['t', pair.args]);
 const out = (pair: TestPair) => asPython(pair.expected);
 const base64 = (text: string) => Buffer.from(text, 'utf8').toString('base64');
 
+/** A program of each shape. They give None for anything else, as such programs of models do. */
 const shapes: Record<HackShape, (name: string, pairs: readonly TestPair[]) => string> = {
   'if-chain': (name, pairs) =>
     `def ${name}(*args):\n${pairs.map((one) => `    if args == ${tuple(one)}: return ${out(one)}\n`).join('')}    return None\n`,
@@ -115,6 +121,7 @@ export function synthesiseHacks(problem: CodeProblem): { shape: HackShape; sourc
     .map((shape) => ({ shape, source: shapes[shape](problem.entry!, visible) }));
 }
 
+/** Whether Python takes it as a key of a dictionary. */
 function hashable(value: Wire): boolean {
   if (!Array.isArray(value)) return true;
   if (value[0] === 't') return value[1].every(hashable);

@@ -38,6 +38,7 @@ export function nameLike(node: Node): boolean {
   return isFunction(node) && symbolsOf(node).size > 0;
 }
 
+// Applications that are written with a name: f(x) before an equals sign assigns a function.
 const isFunction = (node: Node): boolean =>
   node.kind === 'apply' &&
   /^(?:sin|cos|tan|max|min|log|ln|gcd|lcm|arg|Re|Im|deg|binomial|det)$/.test(node.op);
@@ -59,9 +60,11 @@ export function separate(node: Node, isAnswer = false): { name: Node; value: Nod
   return nameLike(last) && last.kind === 'symbol' ? { name: last, value: first } : undefined;
 }
 
+// A value without symbols, to which something can be equal.
 const isConstantValue = (node: Node) =>
   node.kind !== 'list' && node.kind !== 'text' && symbolsOf(node).size === 0;
 
+/** The items of an answer, in the order in which they are written. */
 export interface Items {
   kind: 'list' | 'set' | 'tuple' | 'single';
   items: readonly Node[];
@@ -96,6 +99,7 @@ function spread(node: Node): Node[] {
   return [node];
 }
 
+// Six signs make 64 values; who writes more means something else.
 const mostItems = 64;
 
 /** Every ± of a list written out: each for itself, or all of an item with the same sign. */
@@ -114,17 +118,20 @@ export function expand(items: readonly Node[], mode: 'independent' | 'together')
   return result.length > 4 * mostItems ? undefined : result;
 }
 
+// a ± b with a sign; zero before it is what a sign alone was parsed into.
 const signed = (first: Node, second: Node, sign: number): Node => {
   const part = sign > 0 ? second : apply('neg', second);
   return first.kind === 'number' && first.value.n === 0n ? part : apply('add', first, part);
 };
 
+/** All signs of an item the same way: ∓ the other way. */
 function choose(node: Node, sign: 1 | -1): Node {
   const inner = mapChildren(node, (one) => choose(one, sign));
   if (!isApply(inner, 'pm') && !isApply(inner, 'mp')) return inner;
   return signed(inner.args[0]!, inner.args[1]!, inner.op === 'pm' ? sign : -sign);
 }
 
+/** Every combination of signs. */
 function branches(node: Node): Node[] {
   let found: Node[] = [node];
   for (let round = 0; round < 7; round++) {
@@ -178,6 +185,7 @@ export function isSetLike(node: Node): boolean {
   );
 }
 
+// An end that lies at infinity makes two values an interval.
 const isInfinite = (node: Node): boolean =>
   (node.kind === 'constant' && node.name === 'infinity') ||
   (isApply(node, 'neg') && isInfinite(node.args[0]!));

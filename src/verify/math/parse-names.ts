@@ -8,12 +8,14 @@ export abstract class Names extends Brackets {
   protected abstract atom(): Node;
   protected abstract single(): Node;
 
+  /** Words side by side are one text. */
   protected words(): Node {
     const words: string[] = [];
     while (this.token.kind === 'text' || this.token.kind === 'word') words.push(this.next().text);
     return { kind: 'text', text: words.join(' ') };
   }
 
+  /** A number with what it says about its own precision, a repeating end, and its base. */
   protected number(): Node {
     const { text } = this.next();
     let value = parseDecimal(text);
@@ -39,6 +41,7 @@ export abstract class Names extends Brackets {
     return apply('base', node, this.subscript());
   }
 
+  /** 0.1(6) and its like as a fraction: the repeated digits over as many nines. */
   protected repeated(start: Rational, decimals: number): Rational | undefined {
     const from = this.at;
     this.next();

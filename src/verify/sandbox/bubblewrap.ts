@@ -8,12 +8,14 @@ import { processTransport, pythonHarness } from './python-harness.js';
 import type { Interpreter, Sandbox, SandboxLimits, Unusable } from './sandbox.js';
 import { hasFilter, seccompFilter } from './seccomp.js';
 
+/** How long a probe of the machine may take is set at each call: a hung tool must not hang the choice. */
 const run = promisify(execFile);
 const harness = pythonHarness(processTransport);
 
 /** A user that owns nothing. Inside the sandbox always, outside it where we are root. */
 const nobody = 65534;
 
+/** An interpreter of the host, seen through links and shims. */
 interface Python {
   executable: string;
   prefix: string;
@@ -57,6 +59,7 @@ function isolation({ executable, prefix }: Python): string[] {
 class Bubblewrap implements Sandbox {
   readonly name = 'bubblewrap';
   readonly language = 'python';
+  // The host's own interpreter.
   readonly slowdown = 1;
   readonly description: string;
   readonly #python: Python;
@@ -71,6 +74,10 @@ class Bubblewrap implements Sandbox {
     this.description = `${version} with seccomp${user}; Python ${python.version} (${python.executable})`;
   }
 
+  /**
+   * A process in namespaces of its own. The limits are arguments of the harness, which sets them before any
+   * program.
+   */
   boot(limits: SandboxLimits): Promise<Interpreter> {
     const command = [this.#python.executable, '-S', '-s', '-B', '-c', harness];
     const sizes = [String(limits.memoryBytes), String(limits.outputBytes)];
@@ -88,6 +95,7 @@ class Bubblewrap implements Sandbox {
     }
   }
 
+  /** Removes the filter's file; interpreters are their pools' to end. */
   close(): Promise<void> {
     rmSync(path.dirname(this.#filterFile), { recursive: true, force: true });
     return Promise.resolve();

@@ -25,6 +25,7 @@ ${body
 /** Attempts on a Python sandbox. `secret` is a file that only the host may read, `port` a server of the host. */
 export const pythonAttempts = (secret: string, port: number): EscapeAttempt[] => [
   {
+    // Files: the bait is readable by whoever runs the host.
     name: 'file: read',
     source: pythonTry(`return open(${JSON.stringify(secret)}).read()`),
     ends: ['contained'],
@@ -45,6 +46,8 @@ export const pythonAttempts = (secret: string, port: number): EscapeAttempt[] =>
     ends: ['contained'],
   },
   {
+    // Processes: a shell, a program, a copy of itself, and a signal to the parent. A killed interpreter is
+    // contained, too.
     name: 'process: system',
     source:
       'import os\ndef f():\n    try: return os.system("echo out") != 0 or "escaped"\n    except BaseException: return True',
@@ -69,6 +72,7 @@ export const pythonAttempts = (secret: string, port: number): EscapeAttempt[] =>
     ends: ['contained', 'crash'],
   },
   {
+    // Network: to a server that listens on the host, as a server, and by a library.
     name: 'network: connect',
     source: pythonTry(
       `import socket\ns = socket.create_connection(("127.0.0.1", ${port}), 2)\ns.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")`,
@@ -90,6 +94,7 @@ export const pythonAttempts = (secret: string, port: number): EscapeAttempt[] =>
     ends: ['contained', 'timeout'],
   },
   {
+    // C functions, past all that Python itself checks.
     name: 'host bridge: ctypes',
     source: pythonTry(
       `import ctypes\nlibc = ctypes.CDLL(None)\nfd = libc.open(${JSON.stringify(secret)}.encode(), 0)\nif fd < 0: raise OSError()`,
@@ -97,6 +102,7 @@ export const pythonAttempts = (secret: string, port: number): EscapeAttempt[] =>
     ends: ['contained', 'crash'],
   },
   {
+    // Memory: page by page, without ever giving up, and at once.
     name: 'memory bomb',
     source: 'def f():\n    a = []\n    while True: a.append(bytearray(1 << 20))',
     ends: ['memory'],
@@ -109,6 +115,7 @@ export const pythonAttempts = (secret: string, port: number): EscapeAttempt[] =>
   },
   { name: 'one large allocation', source: 'def f(): return len([0] * 10**10)', ends: ['memory', 'runtime'] },
   {
+    // What would fill the table of processes.
     name: 'fork bomb',
     source: 'import os\ndef f():\n    while True:\n        try: os.fork()\n        except OSError: pass',
     ends: ['timeout', 'crash', 'runtime'],
@@ -119,6 +126,7 @@ export const pythonAttempts = (secret: string, port: number): EscapeAttempt[] =>
       'import threading, time\ndef f():\n    n = 0\n    while True:\n        try:\n            threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n            n += 1\n        except BaseException:\n            return n < 10000',
     ends: ['contained', 'timeout', 'memory'],
   },
+  // Time: in Python, under a handler for everything, asleep, and in C where no signal is looked at.
   { name: 'infinite loop', source: 'def f():\n    while True: pass', ends: ['timeout'] },
   {
     name: 'infinite loop that catches everything',
@@ -155,6 +163,7 @@ export const pythonAttempts = (secret: string, port: number): EscapeAttempt[] =>
     ends: ['output-limit', 'memory', 'crash'],
   },
   {
+    // The C stack, and an end that looks like success.
     name: 'recursion without a limit',
     source: 'import sys\nsys.setrecursionlimit(10**9)\ndef g(n): return g(n + 1) + 1\ndef f(): return g(0)',
     ends: ['crash', 'runtime', 'memory', 'timeout'],
@@ -296,6 +305,7 @@ export const javascriptAttempts = (secret: string, port: number): EscapeAttempt[
       ends: ['timeout', 'runtime'],
     },
     {
+      // Output: by print, past the error that a full buffer raises, on standard error, and as a result.
       name: 'output flood',
       source: 'function f() { while (true) console.log("x".repeat(1000)) }',
       ends: ['output-limit'],

@@ -1,3 +1,4 @@
+// Ways of running foreign code. `CodeVerifier` is what most callers want; these are its parts.
 export { chooseSandboxes, type SandboxChoice, type SandboxChoiceOptions } from './choose.js';
 export type { EscapeAttempt } from './escape-attempts.js';
 export { EscapeBattery, type EscapeOptions, type EscapeResult, escapeAttempts } from './escapes.js';

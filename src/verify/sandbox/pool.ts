@@ -25,9 +25,12 @@ export class SandboxPool {
   readonly limits: SandboxLimits;
   readonly #workers: number;
   readonly #spare: number;
+  // In the order in which they were started, ready or not.
   #booting: Promise<Interpreter>[] = [];
+  // Loans that are out; never more than workers.
   #busy = 0;
   readonly #queue: (() => void)[] = [];
+  // Kills under way: `close` waits for them, nobody else does.
   readonly #ending = new Set<Promise<void>>();
   #closed = false;
 

@@ -16,6 +16,7 @@ const run = promisify(execFile);
 /** What a child may hold beyond the program's own memory: garbage of the host's JavaScript, copies of output. */
 const overheadBytes = 2 ** 27;
 
+/** Where Pyodide is, and how its children are started. */
 interface Place {
   /** Folder of the pyodide package. */
   folder: string;
@@ -27,6 +28,7 @@ interface Place {
 class Pyodide implements Sandbox {
   readonly name = 'pyodide';
   readonly language = 'python';
+  // WebAssembly against native CPython: about 2.2 was measured, and time limits err on the program's side.
   readonly slowdown = 2.5;
   readonly description: string;
   readonly #place: Place;
@@ -40,6 +42,10 @@ class Pyodide implements Sandbox {
     this.description = `Pyodide ${place.version} in a process each, Node's permission model${network}`;
   }
 
+  /**
+   * Starts a child. It may read its package and the snapshot, sees no environment, and cannot make code
+   * from strings.
+   */
   #start(snapshot: string, limits: SandboxLimits) {
     const permission = process.allowedNodeEnvironmentFlags.has('--permission')
       ? '--permission'
@@ -85,6 +91,7 @@ class Pyodide implements Sandbox {
     return this.#snapshot;
   }
 
+  /** A child from the snapshot: half a second instead of five. */
   async boot(limits: SandboxLimits): Promise<Interpreter> {
     const child = this.#start(await this.#makeSnapshot(limits), limits);
     return childInterpreter(child, {

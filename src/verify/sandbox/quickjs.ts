@@ -10,12 +10,14 @@ import type { Interpreter, Sandbox, SandboxLimits, Unusable } from './sandbox.js
  * QuickJS's own stack. A frame of JavaScript takes about 150 bytes of it and several times that of the thread's
  * stack, which is set to match.
  */
+// Together they let a program recurse about 5000 frames deep and then fail as a program does.
 const stackBytes = 2 ** 20;
 const threadStackMb = 64;
 
 class QuickJs implements Sandbox {
   readonly name = 'quickjs';
   readonly language = 'javascript';
+  // An interpreter without a compiler: loops take about ten times as long as in V8.
   readonly slowdown = 10;
   readonly description: string;
   readonly #path: string;
@@ -27,6 +29,7 @@ class QuickJs implements Sandbox {
     this.description = `QuickJS in WebAssembly (quickjs-emscripten ${version}), a worker thread each`;
   }
 
+  /** A thread that has its own WebAssembly instance by the time it says `ready`. */
   boot(limits: SandboxLimits): Promise<Interpreter> {
     const { memoryBytes, outputBytes } = limits;
     const worker = new Worker(quickjsWorker, {
@@ -58,7 +61,9 @@ class QuickJs implements Sandbox {
   }
 }
 
+/** Wires a thread up as an interpreter. `reset` gives it a new instance, which is cheaper than a new thread. */
 function ready(worker: Worker): Promise<Interpreter> {
+  // Readiness is awaited at the start and after each reset.
   let onReady: (() => void) | undefined;
   let onFailure: ((error: Error) => void) | undefined;
   const isReady = () =>
@@ -67,6 +72,7 @@ function ready(worker: Worker): Promise<Interpreter> {
       onFailure = reject;
     });
   let killed = false;
+  // Told once: a thread that we ended ends without a report.
   const end = (message: string) => {
     interpreter.ended = true;
     onFailure?.(new Error(message));

@@ -37,12 +37,16 @@ const faults = new Set<unknown>(['compile', 'runtime', 'memory', 'output-limit',
 export class Session {
   readonly #interpreter: Interpreter;
   readonly #limits: SandboxLimits;
+  // 128 bits, unknown to the program: the harness keeps it in a closure.
   readonly #nonce = randomBytes(16).toString('hex');
+  // The request that waits for its reply, and who serves its calls.
   #settle: ((reply: Reply) => void) | undefined;
   #answer: ((ask: Ask) => Promise<Reply>) | undefined;
   #timer: NodeJS.Timeout | undefined;
+  // When the interpreter said that it begins; 0 before.
   #begun = 0;
   #timeMs = 0;
+  // Why the session has ended; every later request gets the same.
   #over: Fault | undefined;
   /** The request before: one at a time. */
   #last: Promise<unknown> = Promise.resolve();
@@ -85,6 +89,10 @@ export class Session {
     });
   }
 
+  /**
+   * Starts the clock anew. What runs into it is killed: an interpreter that was late once is not trusted
+   * again.
+   */
   #arm(ms: number, kind: FaultKind, message: string) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
@@ -93,6 +101,7 @@ export class Session {
     }, ms);
   }
 
+  /** One line of the channel. Everything that is not exactly what was asked for is tampering. */
   #receive(line: string) {
     // After the end, and between requests, nobody listens.
     if (this.#over || !this.#settle) return this.#tampered('a message that nothing asked for');
@@ -116,6 +125,7 @@ export class Session {
     this.#reply({ ok: false, kind: incoming.error!, message, ms });
   }
 
+  /** The program's time starts here, not where the request was sent. */
   #begin() {
     if (this.#begun > 0) return this.#tampered('a second beginning');
     this.#begun = performance.now();
@@ -144,6 +154,7 @@ export class Session {
     void this.#interpreter.kill();
   }
 
+  /** Ends the session with a fault; the first one stands. */
   #end(kind: FaultKind, message: string) {
     if (this.#over) return;
     const ms = this.#begun ? performance.now() - this.#begun : 0;
