@@ -88,6 +88,7 @@ export class GenerationStream implements Generation {
   }
 
   #notify(): void {
+    if (this.#wake.length === 0) return;
     const waiting = this.#wake;
     this.#wake = [];
     for (const resolve of waiting) resolve();

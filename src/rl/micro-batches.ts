@@ -19,6 +19,10 @@ export interface PassShape {
   length: number;
 }
 
+/** Tokens that a pass computes. */
+export const tokensOf = ({ layout, prompts, promptLength, rows, length }: PassShape): number =>
+  layout === 'rows' ? rows * promptLength : prompts * promptLength + rows * length;
+
 /** Sequences that are computed together. */
 export interface MicroBatch {
   shape: PassShape;
@@ -83,10 +87,10 @@ function countsUpTo(n: number): number[] {
 const slices = <T>(list: readonly T[], size: number): T[][] =>
   Array.from({ length: Math.ceil(list.length / size) }, (_, i) => list.slice(i * size, (i + 1) * size));
 
-/**
- * Cuts rows of one padded length into passes, none above the limit but for single rows: with as little padding as
- * possible, then as few as possible, then of as few shapes as possible.
- */
+/** What a pass costs besides its tokens, in tokens of a model of a million parameters. */
+const passCost = 64;
+
+/** Cuts rows of one padded length into passes as cheaply as possible, none above the limit but for single rows. */
 function cut(
   order: readonly number[],
   length: number,
@@ -94,28 +98,15 @@ function cut(
   prompts: readonly Int32Array[],
   options: MicroBatchOptions,
 ): MicroBatch[] {
-  const isShared = options.layout === 'shared';
-  const cost = (rows: readonly number[]): number => {
-    if (!isShared) return roundedCount(rows.length) * rowRoom(rows, ids, prompts, length, options);
-    const owned = [...new Set(rows.map((i) => ids[i]!))];
-    const room = Math.max(...owned.map((id) => promptRoom(prompts[id]!.length, options)));
-    return roundedCount(rows.length) * length + roundedCount(owned.length) * room;
-  };
-  let best: { pieces: number[][]; rank: readonly number[] } | undefined;
+  let best: { batches: MicroBatch[]; cost: number } | undefined;
   for (const size of countsUpTo(order.length)) {
-    const pieces = slices(order, size);
-    if (size > 1 && pieces.some((piece) => cost(piece) > options.tokens)) continue;
-    const rows = pieces.map((piece) => roundedCount(piece.length));
-    const rank = [rows.reduce((a, b) => a + b), rows.length, new Set(rows).size];
-    if (!best || isBefore(rank, best.rank)) best = { pieces, rank };
+    const batches = slices(order, size).map((piece) => microBatch(piece, length, ids, prompts, options));
+    const tokens = batches.map(({ shape }) => tokensOf(shape));
+    if (size > 1 && tokens.some((n) => n > options.tokens)) continue;
+    const cost = tokens.reduce((a, b) => a + b, 0) + passCost * tokens.length;
+    if (!best || cost <= best.cost) best = { batches, cost };
   }
-  return best!.pieces.map((piece) => microBatch(piece, length, ids, prompts, options));
-}
-
-/** Lexicographic order. */
-function isBefore(a: readonly number[], b: readonly number[]): boolean {
-  const i = a.findIndex((x, at) => x !== b[at]);
-  return i >= 0 && a[i]! < b[i]!;
+  return best!.batches;
 }
 
 /** Room of a row that holds prompt and completion. */

@@ -8,7 +8,14 @@ import type { Tensor } from '../core/tensor.js';
 import { Variable } from '../core/variable.js';
 import type { Optimizer } from '../optim/optimizer.js';
 import { type PolicyLossOptions, policyLoss } from './losses.js';
-import { type MicroBatch, microBatchesOf, type PassShape, sequenceFeeds, spread } from './micro-batches.js';
+import {
+  type MicroBatch,
+  microBatchesOf,
+  type PassShape,
+  sequenceFeeds,
+  spread,
+  tokensOf,
+} from './micro-batches.js';
 import { PassCache } from './pass-cache.js';
 import {
   type AnyPass,
@@ -280,10 +287,6 @@ export class PolicyUpdater {
     ) as AnyPass;
   }
 }
-
-/** Tokens that a pass computes. */
-const tokensOf = ({ layout, prompts, promptLength, rows, length }: PassShape): number =>
-  layout === 'rows' ? rows * promptLength : prompts * promptLength + rows * length;
 
 /** Tokens of a sample that are learnt from. */
 function countOf({ weights, mask }: TrainingSample): number {

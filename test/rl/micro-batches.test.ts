@@ -71,6 +71,20 @@ describe('micro-batches', () => {
     expect([...places!.subarray(16, 18)]).toEqual([32, 0]);
   });
 
+  it('weigh padding against further passes', () => {
+    const rows = (count: number, tokens: number) => {
+      const all = Array.from({ length: count }, (_, i) =>
+        sequence([1, 2, 3 + Math.floor(i / 8)], new Array(64).fill(0)),
+      );
+      return microBatchesOf(all, { layout: 'shared', tokens, context: 128 }).map(({ shape }) => shape.rows);
+    };
+    expect(rows(64, 8000)).toEqual([64]);
+    expect(rows(64, 2048)).toEqual([24, 24, 16]);
+    // A row of padding is cheaper than three more passes.
+    expect(rows(63, 2048)).toEqual([24, 24, 16]);
+    expect(rows(3, 1)).toEqual([1, 1, 1]);
+  });
+
   it('hold every sequence with a completion once, within the limit unless it is alone', () => {
     const tokens = (most: number) =>
       fc.array(fc.integer({ min: 0, max: 3 }), { minLength: 1, maxLength: most });
