@@ -40,7 +40,7 @@ function stepDuel(job: GrpoJob, options: RunOptions): Promise<DuelResult> {
       script: 'grpo_trl.py',
       peer: PEER,
       job,
-      rounds: options.quick ? 3 : 9,
+      rounds: options.quick ? 3 : 7,
       turn: async (contestant) => {
         const figures = await train(contestant, STEPS);
         if (contestant.name === PEER) return figures;
