@@ -1,6 +1,6 @@
 import type { KernelRequest } from '../runtime/backend.js';
 import type { OperatorSpec } from './custom-op.js';
-import { type DecodeCode, decodeParameter, largestGroup } from './decode-kernel.js';
+import { type DecodeCode, decodeParameter, largestGroup } from './decode-blocks.js';
 
 /** A step of decoding for fixed shapes: its machine code's variant and the rest of an operator. */
 export interface DecodeOperator extends Pick<OperatorSpec, 'tasks' | 'parameters' | 'inPlace'> {
