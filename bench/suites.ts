@@ -22,6 +22,10 @@ export const suites: Record<string, SuiteEntry> = {
       'language models: training, sampling, SmolLM2 and its server against PyTorch, transformers and llama.cpp',
     load: async () => (await import('./lm.js')).lm,
   },
+  optim: {
+    about: "Muon's cost in a training step, and torch.optim.Muon on the same matrices",
+    load: async () => (await import('./optim.js')).optim,
+  },
   rl: {
     about: 'reinforcement learning: whole GRPO steps against TRL on PyTorch',
     load: async () => (await import('./rl.js')).rl,

@@ -31,11 +31,11 @@ export interface CallProbe {
 }
 
 /** Sequences of a micro-batch whose activations stay in the last-level cache. */
-const sequencesInCache = (config: GptConfig): number =>
+export const sequencesInCache = (config: GptConfig): number =>
   Math.max(1, Math.min(config.batch, Math.round((4 * 256 * 384) / (config.context * config.dim))));
 
 /** Mean loss of tokens x [batch, context] with targets y. Activations are [batch·context, dim]: two axes suit the products. */
-function gptLoss(
+export function gptLoss(
   config: GptConfig,
   epsilon: number,
   p: (name: string) => Variable,

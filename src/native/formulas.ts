@@ -72,6 +72,16 @@ export function adamw({ beta1 = 0, beta2 = 0 }: Numbers): Formula {
   return f;
 }
 
+/** B, g → B' = decay·B + fresh·g, and decay·B' + fresh·g. */
+export function momentum({ decay = 0, fresh = 0 }: Numbers): Formula {
+  const f = new Formula();
+  const g = f.mul(f.matrix(1), fresh);
+  const next = f.add(f.mul(f.matrix(0), decay), g);
+  f.write(2, next);
+  f.write(3, f.add(f.mul(next, decay), g));
+  return f;
+}
+
 /** x, weight, 1/rms, g → dx, and sums of g·x̂ over the rows of each task. */
 export function rmsNormGrad({ columns = 1 }: Numbers): Formula {
   const f = new Formula();

@@ -57,6 +57,15 @@ const kinds: Readonly<Record<string, Kind>> = {
       [2, 2],
     ],
   },
+  momentum: {
+    formula: formulas.momentum,
+    matrices: [0, 1],
+    outputs: ['matrix', 'matrix'],
+    inPlace: [
+      [0, 0],
+      [1, 1],
+    ],
+  },
   rmsNormGrad: {
     formula: formulas.rmsNormGrad,
     byRow: true,

@@ -2,6 +2,7 @@ import { AnnealError } from '../core/errors.js';
 import { add, greater, mul, reciprocal, sqrt, square, sub, where } from '../core/ops/elementwise.js';
 import { concat, split, stack } from '../core/ops/join.js';
 import { scalar } from '../core/ops/leaf.js';
+import { nesterov } from '../core/ops/momentum.js';
 import { mean, sum } from '../core/ops/reduce.js';
 import { reshape } from '../core/ops/view.js';
 import { formatShape } from '../core/shape.js';
@@ -86,16 +87,15 @@ class Muon extends Optimizer {
 
   /** Momentum, and the direction as matrices. */
   private part(parameter: Variable, gradient: Tensor): Part {
-    const { momentum: mu = 0.95, nesterov = true, convention = 'ema', blocks = () => 1 } = this.options;
+    const { momentum: mu = 0.95, nesterov: looksAhead = true, convention = 'ema', blocks } = this.options;
     checkRole(parameter);
-    const fresh = convention === 'ema' ? mul(gradient, 1 - mu) : gradient;
-    const old = this.slot(parameter, 'momentum');
-    const momentum = add(mul(old, mu), fresh);
-    const direction = nesterov ? add(fresh, mul(momentum, mu)) : momentum;
+    const factors = { decay: mu, fresh: convention === 'ema' ? 1 - mu : 1 };
+    const [momentum, ahead] = nesterov(this.slot(parameter, 'momentum'), gradient, factors);
+    const direction = looksAhead ? ahead : momentum;
     if (parameter.role === 'filter') {
       return { parameter, momentum, blocks: [reshape(direction, [parameter.shape[0]!, -1])], outAxis: 0 };
     }
-    const n = blocks(parameter);
+    const n = blocks?.(parameter) ?? 1;
     const out = parameter.shape[1]!;
     if (!Number.isInteger(n) || n < 1 || out % n !== 0)
       throw new AnnealError(

@@ -223,6 +223,14 @@ function gramProducts(
   throw new Error('a list of polynomials has at least one part');
 }
 
+/** Elements of the small matrices of a stack: four such stacks stay in a cache of some megabytes. */
+const stackElements = 2 ** 20;
+/** Matrices in a stack of those like x. */
+function stackLength({ shape }: Tensor): number {
+  const [batch, m] = [shape.slice(0, -2).reduce((n, dim) => n * dim, 1), Math.min(...shape.slice(-2))];
+  return Math.max(1, Math.floor(stackElements / Math.max(1, batch * m * m)));
+}
+
 const together = (all: readonly Tensor[]): Tensor => (all.length === 1 ? all[0]! : stack(all, 0));
 /** Matrix k of a stack that `together` made of `count`. */
 function apart(all: Tensor, count: number, k: number): Tensor {
@@ -255,12 +263,16 @@ export function polarProducts(xs: readonly Tensor[], options: PolarOptions = {})
   const { safety = 1, form = 'auto' } = options;
   const polynomials = polarSteps(options);
   const groups = new Map<string, { isGram: boolean; indices: number[] }>();
+  const counts = new Map<string, number>();
   xs.forEach((x, i) => {
     const isGram = usesGram(x, polynomials, form);
     const key = isGram ? `gram ${Math.min(...x.shape.slice(-2))}` : x.shape.join('x');
-    const group = groups.get(key) ?? { isGram, indices: [] };
+    const count = counts.get(key) ?? 0;
+    counts.set(key, count + 1);
+    const stackKey = `${key}, ${Math.floor(count / stackLength(x))}`;
+    const group = groups.get(stackKey) ?? { isGram, indices: [] };
     group.indices.push(i);
-    groups.set(key, group);
+    groups.set(stackKey, group);
   });
   const results: PolarProduct[] = [];
   for (const { isGram, indices } of groups.values()) {

@@ -21,6 +21,7 @@ export { concat, split, stack } from './join.js';
 export { constant, scalar, tensor } from './leaf.js';
 export { bandMask, causalMask, full, lowerTriangle, ones, upperTriangle, zeros } from './masks.js';
 export { type MatmulOptions, matmul } from './matmul.js';
+export { nesterov } from './momentum.js';
 export * from './normalization.js';
 export { type PackedMatrix, packedMatmul, unpackWeights } from './packed-matmul.js';
 export { type PathOptions, pathAttention } from './path.js';
