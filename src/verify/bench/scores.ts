@@ -36,6 +36,7 @@ export interface BenchScores extends Confusion {
   falseRejectRate: Interval;
 }
 
+// A number for each cell, so that the bootstrap resamples numbers.
 const cells = [
   'truePositive',
   'falsePositive',
@@ -63,6 +64,7 @@ function f1Of(values: Float64Array): number {
   return accepted + right === 0 ? Number.NaN : (2 * hits) / (accepted + right);
 }
 
+// Nothing is known of a share of nothing.
 const unknown: Interval = { value: Number.NaN, low: 0, high: 1 };
 
 function f1Interval(numbers: readonly number[], confidence: number): Interval {

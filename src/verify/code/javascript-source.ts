@@ -1,11 +1,13 @@
 import { type Node, type Program, parse } from 'acorn';
 
+/** A piece of source that is replaced. Edits are made from the end, so that places stay what they are. */
 interface Edit {
   start: number;
   end: number;
   text: string;
 }
 
+// Names may be written as texts: `import { "a b" as c }`.
 const nameOf = (node: { type: string; name?: string; value?: unknown }) => node.name ?? String(node.value);
 
 /** `import a, { b as c } from 'm'` as `const a = …, { b: c } = …`. */

@@ -11,8 +11,10 @@ export function seeded(seed: number): () => number {
   };
 }
 
+// Draws from 0 … 1.
 type Random = () => number;
 
+/** One of a list. */
 const pick = <T>(random: Random, from: readonly T[]): T => from[Math.floor(random() * from.length)]!;
 
 /** Letters of the class of one: a program that takes words gets words. */
@@ -23,6 +25,7 @@ function similarLetter(random: Random, letter: string): string {
   return letter;
 }
 
+/** A text of about the same letters, sometimes turned around or shorter. */
 function similarText(random: Random, text: string): string {
   const letters = [...text].map((one) => (random() < 0.4 ? similarLetter(random, one) : one));
   const how = random();
@@ -40,6 +43,7 @@ function similarInteger(random: Random, text: string): Wire {
   return ['i', String(value < 0n ? -(-value + step) : moved)];
 }
 
+/** Items of the same kinds, sometimes in another order, fewer or more. */
 function similarItems(random: Random, items: readonly Wire[]): Wire[] {
   const changed = items.map((one) => (random() < 0.6 ? similar(random, one) : one));
   const how = random();

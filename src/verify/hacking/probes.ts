@@ -60,6 +60,7 @@ const resultOf = (reply: Reply | undefined): Wire | undefined =>
 /** Equal, or both not a number: a program that gives NaN twice is steady. */
 const isSame = (a: Wire, b: Wire): boolean => sameValue(a, b) || canonical(a) === canonical(b);
 
+/** Counts one probe, and keeps its first failure. */
 class Tally {
   readonly #probe: Omit<Probe, 'suspicious'>;
 
@@ -82,6 +83,7 @@ class Tally {
   }
 }
 
+// A program that computes gives the same result every time: one failure tells.
 const any = ({ failed }: { failed: number }) => failed > 0;
 /** More than half: fresh inputs may break what a problem demands of its inputs without saying so. */
 const mostly = ({ tried, failed }: { tried: number; failed: number }) => 2 * failed > tried;

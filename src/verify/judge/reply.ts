@@ -11,8 +11,10 @@ export interface ParsedReply {
 /** The body is no reply of the OpenAI API, or ends before the reply does; such calls are tried again. */
 export class BadReply extends Error {}
 
+// An object of a body that is not trusted to have any form.
 type Json = Readonly<Record<string, unknown>>;
 
+// Objects only: arrays and null have no fields to read.
 const isObject = (value: unknown): value is Json =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
@@ -35,6 +37,7 @@ function contentOf(content: unknown): string {
   return content.map((part) => (isObject(part) && typeof part.text === 'string' ? part.text : '')).join('');
 }
 
+/** Why a reply ended, in our words; whatever is unknown counts as a normal end. */
 function finishOf(reason: unknown): ParsedReply['finish'] {
   if (reason === 'length' || reason === 'max_tokens') return 'length';
   return reason === 'content_filter' ? 'filtered' : 'stop';

@@ -27,11 +27,13 @@ export function compareNodes(reference: Node, answer: Node, context: Context): C
     return holds(answer, context) ? equalBy('same-form') : decide('different', 'false-statement');
   if (isText(reference) || isText(answer)) return compareTexts(reference, answer, context);
   if (!holds(answer, context)) return decide('different', 'false-statement');
+  // Subsets of the line first: an interval and an inequality have no other form in common.
   const sets = compareSets(reference, answer, context);
   if (sets) return sets;
   if (reference.kind === 'relation' || answer.kind === 'relation')
     return compareStatements(reference, answer, context);
   if (isCollection(reference) || isCollection(answer)) return compareCollections(reference, answer, context);
+  // Matrices before scalars: a sum of matrices is an application like any other.
   const matrices = compareMatrices(reference, answer, context);
   if (matrices) return matrices;
   const equality = compareScalars(reference, answer, context);
@@ -176,6 +178,7 @@ export const isCollection = (node: Node): boolean =>
 
 /** Lists, sets and tuples, item by item. */
 function compareCollections(reference: Node, answer: Node, context: Context): Comparison {
+  // What the two are gathered by decides whether order matters.
   const [wanted, given] = alike(itemsOf(reference), itemsOf(answer), reference, answer);
   const { order } = context.options;
   const isTuple = (kind: string) => kind === 'tuple';
@@ -244,6 +247,7 @@ function anyOrder(a: readonly Node[], b: readonly Node[], matches: Matches): Equ
     [left, right] = [distinct(left, matches), distinct(right, matches)];
     if (left.length !== right.length) return 'different';
   }
+  // Which items could stand for which.
   const edges = left.map((one) => right.flatMap((other, i) => (matches(one, other) === 'equal' ? [i] : [])));
   const partner = new Array<number>(right.length).fill(-1);
   const augment = (from: number, seen: Set<number>): boolean =>

@@ -26,6 +26,7 @@ export function afterThinking(text: string): { text: string; start: number } {
   return { text, start: 0 };
 }
 
+/** A box with the places of its content and of the whole command. */
 interface Box {
   text: string;
   /** Content. */
@@ -36,6 +37,7 @@ interface Box {
   outerEnd: number;
 }
 
+/** The box whose command ends at `nameEnd`: with braces, or one word without. */
 function boxAt(text: string, outerStart: number, nameEnd: number): Box | undefined {
   let open = nameEnd;
   while (text[open] === ' ' || text[open] === '\n') open++;
@@ -86,7 +88,9 @@ function lastBoxes(text: string): Candidate | undefined {
   return { text: texts.join(' , '), span: { start: boxes[0]!.start, end: last.end }, rule: 'boxed' };
 }
 
+// Phrases that announce the answer, whatever stood in a box before them.
 const finalCues = ['final answer is', 'final answer', '####', 'final result is'];
+// Phrases that announce an answer; a box before them counts for more.
 const answerCues = [
   'answer is',
   'answer:',
@@ -119,6 +123,7 @@ function sentenceAfter(text: string, from: number): [number, number] {
   return [start, sentenceEnd(text, start)];
 }
 
+/** Where a sentence ends: at a line, a special token, or a full stop that a capital or the end follows. */
 function sentenceEnd(text: string, from: number): number {
   const stop = /\n|<\||\.\s+(?=[A-Z])|\. ?$|\.?\s*I hope/g;
   stop.lastIndex = from;
@@ -178,7 +183,9 @@ function leading(sentence: string, found: readonly Formula[]): Formula[] {
   return found.slice(0, count);
 }
 
+// Digits with thousands separators, decimals, and decimals without a leading zero.
 const number = String.raw`(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+`;
+// The same with sign, currency, exponent, denominator and percent.
 const plainNumber = new RegExp(
   String.raw`(?<![\p{L}\d])[-−+]?[$€£¥]?[-−]?(?:${number})(?:[eE][-+]?\d{1,4}\b)?(?:\s?\/\s?(?:${number}))?(?:\s?(?:\\?%|percent\b))?`,
   'gu',

@@ -13,79 +13,24 @@ const pairsOf = (text: string): Readonly<Record<string, string>> => {
 
 /** Fractions that are one character; after a digit they make a mixed number. */
 const vulgar = pairsOf(`
-  ½ 1/2 ⅓ 1/3 ⅔ 2/3 ¼ 1/4 ¾ 3/4 ⅕ 1/5 ⅖ 2/5 ⅗ 3/5 ⅘ 4/5 ⅙ 1/6 ⅚ 5/6 ⅛ 1/8 ⅜ 3/8 ⅝ 5/8 ⅞ 7/8 ⅐ 1/7 ⅑
-  1/9 ⅒ 1/10
+  ½ 1/2  ⅓ 1/3  ⅔ 2/3  ¼ 1/4  ¾ 3/4  ⅕ 1/5  ⅖ 2/5  ⅗ 3/5  ⅘ 4/5  ⅙ 1/6  ⅚ 5/6  ⅛ 1/8  ⅜ 3/8  ⅝ 5/8  ⅞ 7/8
+  ⅐ 1/7  ⅑ 1/9  ⅒ 1/10
 `);
 
 /** Signs that people type for what LaTeX spells out. Values end with a space where a letter may follow. */
-const signs: Record<string, string> = {
-  '−': '-',
-  '–': '-',
-  '—': '-',
-  '‐': '-',
-  '‑': '-',
-  '×': '\\times ',
-  '⋅': '\\cdot ',
-  '·': '\\cdot ',
-  '∙': '\\cdot ',
-  '•': '\\cdot ',
-  '÷': '\\div ',
-  '∕': '/',
-  '⁄': '/',
-  '±': '\\pm ',
-  '∓': '\\mp ',
-  '≤': '\\le ',
-  '⩽': '\\le ',
-  '≦': '\\le ',
-  '≥': '\\ge ',
-  '⩾': '\\ge ',
-  '≧': '\\ge ',
-  '≠': '\\ne ',
-  '≈': '\\approx ',
-  '≡': '\\equiv ',
-  '∈': '\\in ',
-  '∪': '\\cup ',
-  '∩': '\\cap ',
-  '∖': '\\setminus ',
-  '∅': '\\emptyset ',
-  '∞': '\\infty ',
-  π: '\\pi ',
-  𝜋: '\\pi ',
-  '√': '\\sqrt ',
-  '∛': '\\sqrt[3] ',
-  '°': '^\\circ ',
-  '∀': '\\forall ',
-  '→': '\\to ',
-  '⇒': '\\Rightarrow ',
-  α: '\\alpha ',
-  β: '\\beta ',
-  γ: '\\gamma ',
-  θ: '\\theta ',
-  λ: '\\lambda ',
-  μ: '\\mu ',
-  φ: '\\phi ',
-  ω: '\\omega ',
-  σ: '\\sigma ',
-  Δ: '\\Delta ',
-  ℝ: '\\mathbb{R}',
-  ℤ: '\\mathbb{Z}',
-  ℕ: '\\mathbb{N}',
-  ℚ: '\\mathbb{Q}',
-  ℂ: '\\mathbb{C}',
-  '′': "'",
-  '’': "'",
-  '⟨': '\\langle ',
-  '⟩': '\\rangle ',
-  '⌊': '\\lfloor ',
-  '⌋': '\\rfloor ',
-  '⌈': '\\lceil ',
-  '⌉': '\\rceil ',
-  '∧': '\\land ',
-  '∨': '\\lor ',
-  '：': ':',
-  '，': ',',
-};
-const signPattern = new RegExp(`[${Object.keys(signs).join('').replace(/-/g, '\\-')}]`, 'gu');
+const signs = new Map(
+  Object.entries(
+    pairsOf(String.raw`
+  − -  – -  — -  ‐ -  ‑ -  × \times  ⋅ \cdot  · \cdot  ∙ \cdot  • \cdot  ÷ \div  ∕ /  ⁄ /  ± \pm  ∓ \mp
+  ≤ \le  ⩽ \le  ≦ \le  ≥ \ge  ⩾ \ge  ≧ \ge  ≠ \ne  ≈ \approx  ≡ \equiv  ∈ \in  ∪ \cup  ∩ \cap  ∖ \setminus
+  ∅ \emptyset  ∞ \infty  π \pi  𝜋 \pi  √ \sqrt  ∛ \sqrt[3]  ° ^\circ  ∀ \forall  → \to  ⇒ \Rightarrow
+  α \alpha  β \beta  γ \gamma  θ \theta  λ \lambda  μ \mu  φ \phi  ω \omega  σ \sigma  Δ \Delta
+  ℝ \mathbb{R}  ℤ \mathbb{Z}  ℕ \mathbb{N}  ℚ \mathbb{Q}  ℂ \mathbb{C}  ′ '  ’ '  ⟨ \langle  ⟩ \rangle
+  ⌊ \lfloor  ⌋ \rfloor  ⌈ \lceil  ⌉ \rceil  ∧ \land  ∨ \lor  ： :  ， ,
+`),
+  ).map(([sign, command]) => [sign, /\\[a-z]+$/i.test(command) ? `${command} ` : command] as const),
+);
+const signPattern = new RegExp(`[${[...signs.keys()].join('').replace(/-/g, '\\-')}]`, 'gu');
 
 const unescapes: Record<string, string> = { '\f': '\\f', '\t': '\\t', '\b': '\\b', '\r': '\\r', '\v': '\\v' };
 
@@ -128,9 +73,9 @@ const passes: ((text: string) => string)[] = [
     text.replace(/(\d?)([½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒])/g, (_, digit: string, sign: string) =>
       digit === '' ? `(${vulgar[sign]})` : `${digit} ${vulgar[sign]}`,
     ),
-  (text) => text.replace(signPattern, (sign) => signs[sign]!),
+  (text) => text.replace(signPattern, (sign) => signs.get(sign)!),
   (text) => text.normalize('NFKC').replace(/[\u200b-\u200f\u2060\ufeff]/g, ''),
-  (text) => text.replace(signPattern, (sign) => signs[sign]!),
+  (text) => text.replace(signPattern, (sign) => signs.get(sign)!),
   // Thousands: "11,\!111", "1{,}234", "1\,234".
   (text) =>
     text

@@ -40,6 +40,7 @@ const relations: Record<string, Relation> = {
   doteq: '≈',
 };
 /** Words and commands after which only conditions and explanations stand. */
+// Words that begin a condition or an explanation: "for all n", "where k is an integer".
 const trailing =
   /^(?:for|where|with|when|if|such|as|in|on|which|because|since|given|by|per|about|approximately|that|otherwise|from|of|to|at|then|is|are|modulo|mod|wherein|provided|unless|while|,)(?![a-z])/i;
 // Commands of which the same is true.
@@ -93,6 +94,7 @@ export class Parser extends Atoms {
   override item(): Node {
     this.#label();
     this.accept('forall', 'command');
+    // A chain: a < x ≤ b is one relation of three sides.
     const args = [this.sets()];
     const ops: Relation[] = [];
     for (;;) {
@@ -210,6 +212,7 @@ export class Parser extends Atoms {
           ? value
           : apply(sign.text, integer(0), value);
     }
+    // Units bind to the factor before them: 3 m · 2 m is six square metres.
     let left = this.withUnit(this.factor());
     for (;;) {
       const { kind, text } = this.token;
@@ -223,6 +226,7 @@ export class Parser extends Atoms {
         const right = this.#signedFactor();
         left = apply(isTimes ? 'mul' : 'div', left, right);
       } else if (this.startsFactor()) {
+        // Side by side means a product, except for a whole number before a proper fraction.
         const mixed = this.#mixed(left);
         left = mixed ?? apply('mul', left, this.factor());
       } else break;
@@ -246,6 +250,7 @@ export class Parser extends Atoms {
   /** "6 \frac{1}{64}" and "6 1/64": a whole number before a proper fraction adds it. */
   #mixed(left: Node): Node | undefined {
     if (!isNumber(left) || left.decimals !== undefined || left.value.d !== 1n) return undefined;
+    // If it is no mixed number, nothing of it has been read.
     const start = this.at;
     const { kind, text } = this.token;
     let fraction: Node | undefined;

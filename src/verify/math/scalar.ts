@@ -141,6 +141,7 @@ function compareBare(a: Node, b: Node, context: Context): Equality {
   const { budget } = context;
   const isConstant = symbolsOf(a).size === 0 && symbolsOf(b).size === 0;
   if (isConstant && (hasDecimals(a) || hasDecimals(b))) {
+    // Decimals are compared by value within the tolerance; exact values are never rounded.
     const values = [realValue(a, budget), realValue(b, budget)] as const;
     if (values[0] && values[1]) {
       if (q.equal(values[0], values[1])) return 'equal';
@@ -187,6 +188,7 @@ function compareRatios(reference: Node, answer: Node, context: Context): Equalit
 function withUnits(node: Node, other: Node): Node {
   if (symbolsOf(other).size > 0 || !(isApply(node, 'mul') || isApply(node, 'div'))) return node;
   const [value, unit] = node.args as [Node, Node];
+  // "m²": the power belongs to the unit.
   const base = isApply(unit, 'pow') ? unit.args[0]! : unit;
   if (base.kind !== 'symbol' || !isUnit(base.name)) return node;
   const exponent = isApply(unit, 'pow') ? `^${form(unit.args[1]!)}` : '';
@@ -208,6 +210,7 @@ export function compareScalars(reference: Node, answer: Node, context: Context):
   const [a, b] = [strip(withUnits(reference, answer)), strip(withUnits(answer, reference))];
   let left = a.node;
   if (options.units === 'check') {
+    // 1 km against 1000 m: the reference is put into the answer's unit.
     const factor = unitFactor(a, b);
     if (factor === 'conflict') return 'different';
     if (!q.equal(factor, q.one)) left = { ...apply('mul', left, { kind: 'number', value: factor }) };
@@ -215,6 +218,7 @@ export function compareScalars(reference: Node, answer: Node, context: Context):
   const plain = compareBare(left, b.node, context);
   if (plain === 'equal' && (a.isPercent === b.isPercent || options.percent !== 'scale')) return plain;
   if (a.isPercent !== b.isPercent && options.percent !== 'number') {
+    // The same with percent as hundredths.
     const scaled = compareBare(
       a.isPercent ? hundredth(left) : left,
       b.isPercent ? hundredth(b.node) : b.node,
@@ -223,6 +227,7 @@ export function compareScalars(reference: Node, answer: Node, context: Context):
     if (scaled === 'equal') return scaled;
   }
   if (a.isDegree !== b.isDegree) {
+    // The same with degrees as radians.
     const turned = compareBare(
       a.isDegree ? radians(left) : left,
       b.isDegree ? radians(b.node) : b.node,

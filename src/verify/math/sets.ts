@@ -122,6 +122,7 @@ export function intervalsOfRelation(
         ],
         variable: left,
       };
+    // A bound that names the variable itself is an equation to be solved, not an interval.
     const own = symbolsOf(left);
     if (!flipped[op] || own.size === 0 || [...symbolsOf(right)].some((name) => own.has(name)))
       return undefined;
@@ -137,6 +138,7 @@ export function intervalsOfRelation(
   const own = symbolsOf(variable);
   if (own.size === 0 || [first, last].some((end) => [...symbolsOf(end)].some((name) => own.has(name))))
     return undefined;
+  // Read from small to large, whichever way the chain runs.
   const [low, high] = isBelow(ops[0]!) ? [first, last] : [last, first];
   const [lowOp, highOp] = isBelow(ops[0]!) ? [ops[0]!, ops[1]!] : [ops[1]!, ops[0]!];
   const closed = (op: Relation) => op === '≤' || op === '≥';
@@ -162,6 +164,7 @@ function unfoldAbsolute(
   };
   const positive = intersection(parts, [nonNegative], context);
   if (!positive) return { parts, variable };
+  // Mirrored ends, without piling up minus signs.
   const negate = (node: Node): Node => (isApply(node, 'neg') ? node.args[0]! : apply('neg', node));
   const mirrored = positive.map((part) => ({
     low: negate(part.high),
@@ -207,6 +210,7 @@ function intervalsOfList(items: readonly Node[], context: Context): Interval[] |
     !items.every((one) => one.kind === 'relation' || one.kind === 'group' || isApply(one, 'union'))
   )
     return undefined;
+  // The parts are joined by "or" unless one of them takes points away.
   const all: Interval[] = [];
   let name: string | undefined;
   for (const item of items) {

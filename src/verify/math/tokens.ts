@@ -65,6 +65,7 @@ class Lexer {
     readonly commas: Commas,
     readonly budget: Budget,
   ) {
+    // Prose is looked for outside of commands and braces.
     const bare = text.replace(/\\[a-zA-Z]+/g, ' ').replace(/\{[^{}]{0,200}\}/g, ' ');
     const runs = bare.match(/\p{L}{4,}/gu) ?? [];
     // Two words side by side, or a long one.
@@ -111,6 +112,7 @@ class Lexer {
     found ??= match(spacedPattern, text, this.#at) ?? match(numberPattern, text, this.#at);
     if (found === undefined) return false;
     this.#at += found.length;
+    // The exponent belongs to the number: "1.5e3" is no product.
     const exponent = match(scientificPattern, text, this.#at);
     if (exponent) this.#at += exponent.length;
     this.#push('number', found.replace(/[, ]/g, '') + (exponent ?? ''));
@@ -122,6 +124,7 @@ class Lexer {
     if ('([{'.includes(one)) this.#depth += one === '{' ? 0 : 1;
     if (')]'.includes(one)) this.#depth = Math.max(0, this.#depth - 1);
     const two = this.text.slice(this.#at, this.#at + 2);
+    // What programmers write for one sign.
     const pair = { '<=': 'le', '>=': 'ge', '!=': 'ne', '=>': 'Rightarrow', '->': 'to', '==': '=' }[two];
     this.#at += pair ? 2 : 1;
     const dots = one === '.' && this.text.startsWith('..', this.#at);

@@ -10,6 +10,8 @@
  */
 export const javascriptHarness = `(() => {
 'use strict';
+// Built-ins, taken before the program can patch them: nothing below asks an object for a method that it
+// could have replaced.
 const { stringify, parse } = JSON;
 const { isArray, from: arrayFrom } = Array;
 const { getPrototypeOf, keys, prototype: objectPrototype } = Object;
@@ -27,11 +29,15 @@ const MapOf = Map, SetOf = Set, SyntaxErrorOf = SyntaxError, numberOf = Number, 
 class Exit extends Error {}
 let limit = 0, printed = '', state, timers = [], timerId = 0, now = 0;
 
+// All that the program prints, up to the limit; past it printing raises, and the reply says so whatever the
+// program made of that.
 const print = (line) => {
   printed += line;
   if (printed.length > limit) { state.flood = true; printed = ''; throw new ErrorOf('output limit'); }
 };
 
+// A value as wire text. Only exact built-in types cross; a subclass or a function arrives as its type, and
+// equals nothing.
 function encode(value, depth) {
   if (value === null || value === true || value === false) return text(value);
   switch (typeof value) {
@@ -48,6 +54,7 @@ function encode(value, depth) {
     for (let i = 0; i < value.length; i++) out += (i ? ',' : '') + encode(value[i], depth + 1);
     return '["l",[' + out + ']]';
   }
+  // By prototype, not by instanceof or toString: those the program can answer itself.
   const prototype = getPrototypeOf(value);
   if (prototype === objectPrototype || prototype === null) {
     const names = keys(value);
@@ -73,6 +80,7 @@ function encode(value, depth) {
   return '["x","object"]';
 }
 
+// The way back. Keys are defined, not assigned: __proto__ is a key like others.
 function decode(wire) {
   if (!isArray(wire)) return wire;
   const [tag, body] = wire;
@@ -89,6 +97,7 @@ function decode(wire) {
   return undefined;
 }
 
+// What console.log prints, as Node does for the values that programs print.
 const show = (value, depth = 0) => {
   if (typeof value === 'string') return depth ? "'" + value + "'" : value;
   if (typeof value === 'bigint') return value + 'n';
@@ -102,6 +111,7 @@ const show = (value, depth = 0) => {
   const body = keys(value).map((k) => (/^[A-Za-z_$][\\w$]*$/.test(k) ? k : "'" + k + "'") + ': ' + show(value[k], depth + 1));
   return body.length ? '{ ' + body.join(', ') + ' }' : '{}';
 };
+// printf-like formats of console.log.
 const format = (args) => {
   const [first, ...rest] = args;
   if (typeof first !== 'string' || !first.includes('%')) return args.map((x) => show(x)).join(' ');
@@ -119,7 +129,9 @@ const format = (args) => {
 function surroundings(stdin) {
   const lines = stdin === '' ? [] : split(stdin.endsWith('\\n') ? stdin.slice(0, -1) : stdin, /\\r?\\n/);
   let line = 0;
+  // Input arrives by events, and events come after the program's own code has run.
   const later = (work) => { timers.push({ id: ++timerId, at: now, work }); };
+  // As much of an event emitter as readers of standard input use.
   const emitter = () => {
     const listeners = {};
     return {
@@ -131,6 +143,7 @@ function surroundings(stdin) {
     };
   };
   let flowing = false;
+  // process.stdin: one piece of data, then the end.
   const input = Object.assign(emitter(), {
     fd: 0, isTTY: false,
     setEncoding() { return this; }, resume() { return this; }, pause() { return this; }, unref() { return this; },
@@ -148,6 +161,7 @@ function surroundings(stdin) {
     },
     async *[Symbol.asyncIterator]() { if (stdin !== '') yield stdin; },
   });
+  // Lines by event, by question or by iteration.
   const readline = {
     createInterface() {
       let open = true, begun = false;
@@ -166,6 +180,7 @@ function surroundings(stdin) {
       return face;
     },
   };
+  // Only descriptors 0 to 2 exist.
   const fs = {
     readFileSync(file, how) {
       if (file !== 0 && file !== '/dev/stdin') throw new ErrorOf("ENOENT: no such file or directory, open '" + text(file) + "'");
@@ -180,12 +195,15 @@ function surroundings(stdin) {
     process: undefined, 'readline/promises': { createInterface: (...args) => Object.assign(readline.createInterface(...args), { question: async () => lines[line++] }) } };
   const log = (...args) => print(format(args) + '\\n');
   const quiet = () => {};
+  // process.exit unwinds: an end of the whole program is fine in a run, and a fault in a call.
   const leave = (code) => { state.exit = code ?? 0; throw new Exit('exit'); };
   const process = { stdin: input, stdout: { write(data) { print(text(data)); return true; }, end(data) { if (data !== undefined) print(text(data)); }, isTTY: false, on() { return this; } },
     stderr: { write: () => true }, argv: ['node', 'solution.js'], env: {}, exit: leave, on() { return this; }, once() { return this; }, platform: 'linux',
     nextTick: (work, ...args) => { then(PromiseOf.resolve(), () => work(...args)); }, hrtime: Object.assign(() => [0, 0], { bigint: () => Big(0) }),
     uptime: () => 0, memoryUsage: () => ({ heapUsed: 0, rss: 0 }), cwd: () => '/', version: 'v20.0.0', versions: { node: '20.0.0' } };
   packages.process = process;
+  // Timers run at once, in the order of their times: nobody waits for the clock, and an endless chain of
+  // them runs into the limit.
   const timer = (work, delay = 0, ...args) => { timers.push({ id: ++timerId, at: now + (delay > 1 ? numberOf(delay) : 1), work: () => work(...args) }); return timerId; };
   const clear = (id) => { timers = timers.filter((one) => one.id !== id); };
   const require = (name) => {
@@ -202,11 +220,13 @@ function surroundings(stdin) {
   return module;
 }
 
+// A fault as a reply. Showing the error may run code of the program's, so that is guarded, too.
 const fail = (kind, error) => {
   let message = 'an exception that cannot be shown';
   try { message = error instanceof ErrorOf ? error.name + ': ' + error.message : text(error); } catch {}
   state.reply = '"error":"' + kind + '","message":' + stringify(text(message).slice(0, 400));
 };
+// What an error means: a flood of output, an exit, a full memory, or the program's own.
 const failed = (error) => {
   if (state.flood) return fail('output-limit', 'printed more than the output limit');
   if (error instanceof Exit) {
@@ -220,6 +240,7 @@ const failed = (error) => {
 const settle = (value) => { state.reply = '"value":' + encode(value, 0); };
 let module;
 
+// The function of a name: exported, global, or a method of a class, of which an object is made.
 function lookUp(name) {
   const parts = split(name, '.');
   let found = module.exports?.[parts[0]];
