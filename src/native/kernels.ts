@@ -99,7 +99,8 @@ export class NativeKernels implements Kernels {
     const tiles = set === 'avx512' ? tileOperator(request) : undefined;
     if (tiles) {
       const task = this.#codeOf(tiles.code, tiles.compile);
-      return this.#operator(request, { task, tasks: tiles.tasks, parameters: noParameters, inPlace: [] });
+      const { tasks, inPlace = [] } = tiles;
+      return this.#operator(request, { task, tasks, parameters: noParameters, inPlace });
     }
     const joint = set === 'avx512' ? jointOperator(request) : undefined;
     if (joint) {

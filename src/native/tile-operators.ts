@@ -4,6 +4,7 @@ import { compilePathAttend } from './path-attend.js';
 import { compilePathGradient } from './path-gradient.js';
 import type { PathCode } from './path-layout.js';
 import { compilePathPrepare } from './path-prepare.js';
+import { compilePathStep, type PathStepCode, pathStepLimits } from './path-step.js';
 import { compileStick, compileStickGrad, type StickCode } from './stick-kernel.js';
 
 /** An operator over tiles: its machine code, which has all sizes built in, and how many tasks there are. */
@@ -11,6 +12,8 @@ export interface TileOperator {
   code: string;
   compile(): Uint8Array;
   tasks: number;
+  /** Pairs [input, output] that may share memory. */
+  inPlace?: readonly (readonly [number, number])[];
 }
 
 const same = (a: readonly number[] | undefined, b: readonly number[]) =>
@@ -104,6 +107,43 @@ function pathOperator(request: KernelRequest): TileOperator | undefined {
   };
 }
 
+/** A decoding step of PaTH attention, which writes both caches in place. */
+function pathStepOperator({ kind, inputs, outputs, attributes }: KernelRequest): TileOperator | undefined {
+  if (kind !== 'pathStep' || inputs.length !== 8 || outputs.length !== 3) return undefined;
+  const shapes = [...inputs, ...outputs].map(({ shape }) => shape);
+  const dtypes = [...inputs, ...outputs].map(({ dtype }) => dtype);
+  if (dtypes.some((dtype, i) => dtype !== (i === 7 ? 'int32' : 'float32'))) return undefined;
+  const [q, , v, , , keys] = shapes;
+  if (q?.length !== 4 || v?.length !== 4 || keys?.length !== 4) return undefined;
+  const [rows, heads, , d] = q as [number, number, number, number];
+  const [kvHeads, capacity, dv] = [keys[1]!, keys[2]!, v[3]!];
+  const group = heads / kvHeads;
+  const { size, group: most } = pathStepLimits;
+  if (!Number.isInteger(group) || group > most || d % 16 !== 0 || dv % 16 !== 0 || d > size || dv > size)
+    return undefined;
+  const token = (of: number) => [rows, kvHeads, 1, of];
+  const caches = [
+    [rows, kvHeads, capacity, d],
+    [rows, kvHeads, capacity, dv],
+  ];
+  const expected = [
+    ...[[rows, heads, 1, d], token(d), token(dv), token(d), [rows, kvHeads, 1], ...caches, [rows]],
+    ...[[rows, heads, 1, dv], ...caches],
+  ];
+  if (!expected.every((shape, i) => same(shapes[i], shape)) || rows * kvHeads * d * dv === 0)
+    return undefined;
+  const code: PathStepCode = { kvHeads, group, capacity, d, dv, scale: attributes.scale ?? 1 };
+  return {
+    code: `${kind}${JSON.stringify(code)}`,
+    compile: () => compilePathStep(code),
+    tasks: rows * kvHeads,
+    inPlace: [
+      [5, 1],
+      [6, 2],
+    ],
+  };
+}
+
 /** The operator for a request, or undefined where there is none. */
 export const tileOperator = (request: KernelRequest): TileOperator | undefined =>
-  stickOperator(request) ?? pathOperator(request);
+  stickOperator(request) ?? pathOperator(request) ?? pathStepOperator(request);

@@ -1,7 +1,9 @@
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import {
+  cachedPathAttention,
   configure,
   grad,
+  int32,
   interpret,
   pathAttention,
   program,
@@ -10,6 +12,8 @@ import {
   stickBreakingAttention,
   sum,
   type Tensor,
+  variable,
+  zeros,
 } from '../../src/index.js';
 import { detectSupport } from '../../src/native/cpu.js';
 
@@ -190,4 +194,61 @@ describe.skipIf(!hasKernels)('kernels of PaTH attention', () => {
     expect(first.y.data).toEqual(second.y.data);
     run.dispose();
   });
+});
+
+describe.skipIf(!hasKernels)('kernel of a decoding step of PaTH attention', () => {
+  it.each([
+    [2, 2, 2, 16, 16],
+    [1, 4, 1, 64, 64],
+    [3, 2, 1, 32, 48],
+  ])(
+    '%i rows, %i heads (%i of keys), sizes %i and %i: steps equal those without kernels',
+    async (b, h, kv, d, dv) => {
+      const capacity = 23;
+      const steps = 20;
+      const shapes = {
+        q: [b, h, 1, d],
+        k: [b, kv, 1, d],
+        v: [b, kv, 1, dv],
+        w: [b, kv, 1, d],
+        beta: [b, kv, 1],
+      };
+      const open = () => {
+        const keys = variable(zeros([b, kv, capacity, d]));
+        const values = variable(zeros([b, kv, capacity, dv]));
+        const run = program({ ...shapes, lengths: int32([b]) }, ({ q, k, v, w, beta, lengths }) => {
+          const [y, nextKeys, nextValues] = cachedPathAttention(q, k, v, w, beta, keys, values, lengths);
+          keys.assign(nextKeys);
+          values.assign(nextValues);
+          return { y };
+        });
+        return { run, keys, values };
+      };
+      configure({ native: false });
+      const plain = open();
+      configure({ native: true });
+      const native = open();
+      for (let i = 0; i < steps; i++) {
+        const data = pathData({ ...shapes, g: [1] }, 10 + i);
+        const { g: _, ...feeds } = data;
+        // Rows are of different lengths: the last one starts late, and until then its token is written over.
+        const lengths = Int32Array.from({ length: b }, (_x, row) =>
+          row === b - 1 && b > 1 ? Math.max(0, i - 3) : i,
+        );
+        configure({ native: false });
+        const want = (await plain.run({ ...feeds, lengths })).y.data;
+        configure({ native: true });
+        const got = (await native.run({ ...feeds, lengths })).y.data;
+        want.forEach((x, j) => {
+          expect(Math.abs(got[j]! - x), `step ${i}, ${j}`).toBeLessThan(1e-5);
+        });
+      }
+      expect(native.run.report().kernels).toMatchObject({ pathStep: 1 });
+      const written = (steps - 1) * d;
+      const theirs = plain.keys.data.subarray(0, written);
+      native.keys.data.subarray(0, written).forEach((x, j) => {
+        expect(Math.abs(Number(x) - Number(theirs[j]!))).toBeLessThan(1e-5);
+      });
+    },
+  );
 });

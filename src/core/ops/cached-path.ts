@@ -1,3 +1,4 @@
+import { defineOp } from '../op.js';
 import type { Tensor } from '../tensor.js';
 import { after } from './after.js';
 import { cacheWrite } from './cached-attention.js';
@@ -37,6 +38,65 @@ const moved = (keys: Tensor, transforms: readonly Tensor[]): Tensor =>
  * keys change with every token: a row can be continued from where it is, never from an earlier point.
  */
 export function cachedPathAttention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  w: Tensor,
+  beta: Tensor,
+  keyCache: Tensor,
+  valueCache: Tensor,
+  lengths: Tensor,
+  options: CachedPathOptions = {},
+): [y: Tensor, keyCache: Tensor, valueCache: Tensor] {
+  const [, , length, d] = q.shape as [number, number, number, number];
+  if (length === 1 && !options.bias && q.dtype === 'float32') {
+    const { scale = 1 / Math.sqrt(d) } = options;
+    const operands = [q, k, v, w, beta, keyCache, valueCache, lengths];
+    const [y, keys, values] = pathStepOp.apply(operands, { scale });
+    return [y!, keys!, values!];
+  }
+  return byBlocks(q, k, v, w, beta, keyCache, valueCache, lengths, options);
+}
+
+/**
+ * One new token a row as a node of its own: kernels go over the caches once. q [B, H, 1, d], k, w, v, beta, both caches, lengths; see
+ * `cachedPathAttention`.
+ */
+const pathStepOp = defineOp<{ scale: number }>({
+  name: 'pathStep',
+  infer: ([q, , v, , , keys, values]) => [
+    { dtype: q!.dtype, shape: [...q!.shape.slice(0, 3), v!.shape[3]!] },
+    keys!,
+    values!,
+  ],
+  flops: ([q, , v, , , keys]) =>
+    2 * q!.shape[0]! * q!.shape[1]! * keys!.shape[2]! * (3 * q!.shape[3]! + v!.shape[3]!),
+  decompose: ([q, k, v, w, beta, keys, values, lengths], { scale }) =>
+    byBlocks(q!, k!, v!, w!, beta!, keys!, values!, lengths!, { scale }),
+  lower(b, node, { scale }) {
+    const inputs = node.inputs.map((type, i) => ({ name: b.inputs[i]!, type }));
+    const outputs = node.outputs.map((type, i) => ({ type, name: b.outputs[i] || b.fresh('unused') }));
+    return b.kernel('pathStep', { scale }, inputs, outputs) !== undefined;
+  },
+  cases: [
+    {
+      inputs: [
+        [2, 2, 1, 3],
+        [2, 1, 1, 3],
+        [2, 1, 1, 2],
+        [2, 1, 1, 3],
+        { shape: [2, 1, 1], low: 0.1, high: 1.9 },
+        [2, 1, 4, 3],
+        [2, 1, 4, 2],
+        { shape: [2], dtype: 'int32', values: [3, 0] },
+      ],
+      attributes: { scale: 0.7 },
+    },
+  ],
+});
+
+/** The same for any number of new tokens, by the blocks of `pathBlocks`. */
+function byBlocks(
   q: Tensor,
   k: Tensor,
   v: Tensor,
