@@ -160,6 +160,24 @@ describe.each(sets)('row kernels in %s', (set) => {
     );
   });
 
+  it('momentum and Nesterov’s direction in place', () => {
+    const n = 77;
+    const [b, g] = [noise(n, 1), noise(n, 3, 3)];
+    const [oldB, oldG] = [Array.from(b), Array.from(g)];
+    callable(formulas.momentum({ decay: 0.9, fresh: 0.25 }), set)(
+      [b, g, b, g],
+      rowParameters(n, 1, 32),
+      [2, 0, 1],
+    );
+    const next = oldB.map((old, i) => 0.9 * old + 0.25 * oldG[i]!);
+    expectClose(b, next, 3e-7);
+    expectClose(
+      g,
+      next.map((value, i) => 0.9 * value + 0.25 * oldG[i]!),
+      3e-7,
+    );
+  });
+
   it.each([1, 3, 8, 17, 40])('RMSNorm backward with %i columns, sums by task', (columns) => {
     const rows = 7;
     const perTask = 3;
