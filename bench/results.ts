@@ -1,5 +1,5 @@
 /**
- * Writes docs/results.md, and the tables of the README, from the reports in bench/results/, so that no number
+ * Writes docs/results.md, and the tables of the README and of pages with markers, from the reports in bench/results/, so that no number
  * in them is typed by hand.
  *
  *     npm run bench -- engine --json bench/results/engine.json
@@ -51,12 +51,19 @@ const reports = readdirSync(FOLDER)
 const page = `# Results\n\nGenerated from the last full runs by \`npm run bench:results\`; a missing peer leaves its row empty.\n\n${reports.map(table).join('\n\n')}\n`;
 writeFileSync(path.join(packageRoot, 'docs', 'results.md'), page);
 
-const readme = path.join(packageRoot, 'README.md');
-let text = readFileSync(readme, 'utf8');
-for (const report of reports) {
-  // The first table, that of the engine, has markers without a name.
-  const name = report.suite === 'engine' ? 'results' : `results ${report.suite}`;
-  const between = new RegExp(`<!-- ${name} -->[\\s\\S]*?<!-- /${name} -->`);
-  text = text.replace(between, () => `<!-- ${name} -->\n${shortTable(report)}\n<!-- /${name} -->`);
+/** The README and the pages of docs/ get the short table of a suite where they have its markers. */
+const docs = path.join(packageRoot, 'docs');
+const pages = readdirSync(docs)
+  .filter((name) => name.endsWith('.md') && name !== 'results.md')
+  .map((name) => path.join(docs, name));
+for (const file of [path.join(packageRoot, 'README.md'), ...pages]) {
+  const before = readFileSync(file, 'utf8');
+  let text = before;
+  for (const report of reports) {
+    // The first table, that of the engine, has markers without a name.
+    const name = report.suite === 'engine' ? 'results' : `results ${report.suite}`;
+    const between = new RegExp(`<!-- ${name} -->[\\s\\S]*?<!-- /${name} -->`);
+    text = text.replace(between, () => `<!-- ${name} -->\n${shortTable(report)}\n<!-- /${name} -->`);
+  }
+  if (text !== before) writeFileSync(file, text);
 }
-writeFileSync(readme, text);

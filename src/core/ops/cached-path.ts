@@ -5,6 +5,7 @@ import { cacheWrite } from './cached-attention.js';
 import { add, greaterEqual, mul, sub, where } from './elementwise.js';
 import { arange } from './indexing.js';
 import { concat, split } from './join.js';
+import { scalar } from './leaf.js';
 import { causalMask, maskedScore } from './masks.js';
 import { matmul } from './matmul.js';
 import { carriedQueries, type PathBlocks, pathBlocks, pathLogitsOp } from './path-logits.js';
@@ -132,7 +133,7 @@ function byBlocks(
   );
   let toPast = add(
     split5(matmul(atLeftEdge(blocks, transforms), past, { transposeB: true })),
-    where(isUnwritten, maskedScore, 0),
+    where(isUnwritten, scalar(maskedScore, q.dtype), 0),
   );
   let toOwn = add(
     split5(pathLogitsOp.apply([blocks.queries, blocks.keys, blocks.transforms, blocks.local], {})[0]!),
