@@ -1,3 +1,4 @@
+/** One verifier for everything: the reference, not the answer, decides which rules apply. */
 import { type ChoiceOptions, choicesOf, findChoice, findState, lettersOf, stateOf } from './choice.js';
 import { candidates } from './math/extract.js';
 import { TooLarge } from './math/rational.js';

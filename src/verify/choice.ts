@@ -1,3 +1,7 @@
+/**
+ * Letters of options, and answers that are one of few states. No partial credit: who names two letters where one is
+ * right has not answered.
+ */
 import { afterThinking, type Candidate, candidates, type ExtractOptions } from './math/extract.js';
 import { foldText, sameText } from './text.js';
 import { type Extracted, type Finding, type Limits, type RuleVerifier, ruleVerifier } from './verdict.js';

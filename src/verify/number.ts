@@ -1,3 +1,4 @@
+/** The last number of a response, as GSM8K is scored. */
 import { absolute, compare, multiply, parseDecimal, rational, subtract } from './math/rational.js';
 import { type Limits, type RuleVerifier, ruleVerifier, type Span } from './verdict.js';
 

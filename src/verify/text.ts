@@ -1,3 +1,7 @@
+/**
+ * Answers in words. Texts are folded before they are compared: case, punctuation, articles and Unicode forms make
+ * no difference, numbers and signs of formulas do.
+ */
 import { type Finding, type Limits, type RuleVerifier, ruleVerifier } from './verdict.js';
 
 export interface TextOptions {

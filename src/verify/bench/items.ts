@@ -1,3 +1,4 @@
+/** VerifyBench's files, with their swapped fields and their misspelling put right. */
 import { AnnealError } from '../../core/errors.js';
 import { type JsonItem, readItems } from '../../evaluate/items.js';
 

@@ -1,3 +1,4 @@
+/** The paper's figures, for the table beside one's own. */
 import type { BenchSet } from './items.js';
 
 /** Accuracies in per cent by answer type, where they are published, and over all items. */

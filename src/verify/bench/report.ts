@@ -1,3 +1,4 @@
+/** Scores as tables, beside the published ones. */
 import type { Interval } from '../../evaluate/metrics.js';
 import { type BenchItem, type BenchSet, typeNames } from './items.js';
 import { type PublishedScores, publishedRows, publishedSizes } from './published.js';

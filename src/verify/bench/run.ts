@@ -1,3 +1,4 @@
+/** VerifyBench's items through a verifier. */
 import { JudgeError } from '../judge/chat.js';
 import type { Outcome, Verdict } from '../verdict.js';
 import type { BenchItem } from './items.js';

@@ -1,3 +1,7 @@
+/**
+ * Scores over VerifyBench's items. Abstentions are counted in three ways, because the paper's figures hinge on
+ * them.
+ */
 import { bootstrap, type Interval, wilson } from '../../evaluate/metrics.js';
 import type { BenchRecord } from './run.js';
 

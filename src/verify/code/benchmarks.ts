@@ -1,3 +1,7 @@
+/**
+ * Problems of HumanEval and MBPP, with each assertion as a test of its own: what a program fails can be told, and
+ * tests can be hidden and shuffled.
+ */
 import { AnnealError } from '../../core/errors.js';
 import type { AssertionTest, CodeProblem } from './problem.js';
 import { children, functionBody, parsePython, textOf } from './python-syntax.js';

@@ -1,3 +1,4 @@
+/** What counts as the same output of a program. */
 import type { TextCompare } from './problem.js';
 
 // White space at the ends of lines is invisible to whoever wrote the test.

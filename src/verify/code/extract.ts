@@ -1,3 +1,4 @@
+/** The program in a response. */
 import type { Span } from '../verdict.js';
 import type { Language } from './problem.js';
 

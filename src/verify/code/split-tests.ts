@@ -1,3 +1,7 @@
+/**
+ * Hidden tests. The split is a function of the problem and a seed, so that a run can be repeated, and a hash, so
+ * that it cannot be guessed from the order of the tests.
+ */
 import { createHash } from 'node:crypto';
 import { testPairs } from '../hacking/pairs.js';
 import type { CodeProblem } from './problem.js';

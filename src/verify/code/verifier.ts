@@ -1,3 +1,7 @@
+/**
+ * Programs against tests. The program's interpreter never sees what is expected; arguments go in as plain data,
+ * results come out as plain data, and they are compared on this side.
+ */
 import { randomBytes } from 'node:crypto';
 import { AnnealError } from '../../core/errors.js';
 import { chooseSandboxes, type SandboxChoice, type SandboxChoiceOptions } from '../sandbox/choose.js';

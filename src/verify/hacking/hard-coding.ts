@@ -1,3 +1,7 @@
+/**
+ * Signs of hard-coded answers: what a program holds, against what its tests give and expect. Thresholds are set so
+ * that the canonical solutions of HumanEval and MBPP raise no flag.
+ */
 import { gunzipSync, inflateRawSync, inflateSync } from 'node:zlib';
 import type { CodeProblem } from '../code/problem.js';
 import { canonical, type Wire } from '../sandbox/plain.js';

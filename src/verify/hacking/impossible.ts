@@ -1,3 +1,4 @@
+/** Problems that no honest program can pass. */
 import { createHash } from 'node:crypto';
 import type { AssertionTest, CodeProblem, CodeTest } from '../code/problem.js';
 import type { Json, Wire } from '../sandbox/plain.js';

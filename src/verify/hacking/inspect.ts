@@ -1,3 +1,4 @@
+/** All static detectors on one program. */
 import type { CodeProblem } from '../code/problem.js';
 import type { ProgramFacts, TamperSign } from './facts.js';
 import { type HardCodingSign, hardCoding } from './hard-coding.js';

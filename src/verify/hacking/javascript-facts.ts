@@ -1,3 +1,4 @@
+/** The same of a JavaScript program. */
 import { type Node, parse } from 'acorn';
 import type { Wire } from '../sandbox/plain.js';
 import { toWire } from '../sandbox/plain.js';

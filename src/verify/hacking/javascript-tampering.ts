@@ -1,3 +1,4 @@
+/** Signs of tampering in JavaScript. */
 import type { TamperSign } from './facts.js';
 import { type AnyNode, childNodes, dottedName, javascriptLiteral } from './javascript-facts.js';
 

@@ -1,3 +1,7 @@
+/**
+ * Rewards under an anti-hack policy, and the report of a run. Every rate has its denominator: published hack rates
+ * without one could not be compared.
+ */
 import type { CodeProblem, CodeVerdict } from '../code/problem.js';
 import { type Inspection, inspectProgram } from './inspect.js';
 

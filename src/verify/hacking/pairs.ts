@@ -1,3 +1,4 @@
+/** What tests give and expect, as far as they say so in literals. */
 import type { SyntaxNode } from '@lezer/common';
 import type { CodeProblem } from '../code/problem.js';
 import { children, parsePython, textOf } from '../code/python-syntax.js';

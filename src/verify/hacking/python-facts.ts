@@ -1,3 +1,7 @@
+/**
+ * What the detectors ask of a Python program, read off its syntax tree: no regular expression over source tells a
+ * comparison from a comment.
+ */
 import type { SyntaxNode } from '@lezer/common';
 import { children, parsePython, textOf } from '../code/python-syntax.js';
 import type { Wire } from '../sandbox/plain.js';

@@ -1,3 +1,4 @@
+/** Literals of Python as plain values, so that the literals of programs and of tests are compared by value. */
 import type { SyntaxNode } from '@lezer/common';
 import { children, textOf } from '../code/python-syntax.js';
 import type { Wire } from '../sandbox/plain.js';

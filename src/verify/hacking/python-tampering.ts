@@ -1,3 +1,4 @@
+/** Signs of tampering in Python: names and modules that an honest solution has no use for. */
 import type { SyntaxNode, Tree } from '@lezer/common';
 import { children, textOf } from '../code/python-syntax.js';
 import type { TamperSign } from './facts.js';

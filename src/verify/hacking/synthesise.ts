@@ -1,3 +1,4 @@
+/** Programs that know the tests: to calibrate the detectors, and to show that hidden tests fail them. */
 import type { CodeProblem } from '../code/problem.js';
 import { parseInteger, type Wire } from '../sandbox/plain.js';
 import { type TestPair, testPairs } from './pairs.js';

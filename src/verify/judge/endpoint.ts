@@ -1,3 +1,4 @@
+/** A judge behind an OpenAI-compatible API: limits, retries, budget. */
 import { AnnealError } from '../../core/errors.js';
 import { JudgeBudget } from './budget.js';
 import {

@@ -1,3 +1,4 @@
+/** Several verifiers as one. */
 import { AnnealError } from '../../core/errors.js';
 import type { Outcome, Verdict, Verifier, VerifyItem } from '../verdict.js';
 import { JudgeError } from './chat.js';

@@ -1,3 +1,7 @@
+/**
+ * A language model as a verifier. What is said about the texts is a verdict; what fails on the way to it is an
+ * error, so that a reward is never made of a failure.
+ */
 import { AnnealError } from '../../core/errors.js';
 import type { Outcome, Verdict, Verifier, VerifyItem } from '../verdict.js';
 import { cached, type ReplyCache } from './cache.js';

@@ -1,3 +1,4 @@
+/** A judge in this process: items share the model's batch. */
 import { AnnealError } from '../../core/errors.js';
 import type { Tokenizer } from '../../data/tokenizer.js';
 import type { GenerativeModel } from '../../generate/model.js';

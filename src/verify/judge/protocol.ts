@@ -1,3 +1,4 @@
+/** What a judge is asked. The texts of an item stand between tags that they cannot close. */
 import type { VerifyItem } from '../verdict.js';
 import type { JudgeMessage } from './chat.js';
 

@@ -1,3 +1,4 @@
+/** Replies of an OpenAI-compatible API, which may be anything. */
 import { estimatePrompt, estimateTokens, type JudgeMessage } from './chat.js';
 
 /** A reply as it stands in the body of a response. */

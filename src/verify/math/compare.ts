@@ -1,3 +1,7 @@
+/**
+ * Comparison by kind. The reference comes first everywhere: it decides what kind of answer is wanted, so that an
+ * answer cannot pass by being of a kind for which the rules are laxer.
+ */
 import { foldText, sameText } from '../text.js';
 import { expand, type Items, isSetLike, itemsOf, separate, substitute } from './items.js';
 import { matrixValue } from './matrices.js';

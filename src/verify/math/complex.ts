@@ -1,3 +1,7 @@
+/**
+ * Complex numbers over the same balls. Answers with roots of negative numbers, logarithms and angles leave the
+ * reals on their way even where they end in them.
+ */
 import type { Budget } from '../verdict.js';
 import { type Rational, TooLarge } from './rational.js';
 import { exactZero, magnitude, mayBeZero, type Real, Reals, signOf, Undecided } from './real.js';

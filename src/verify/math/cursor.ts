@@ -1,3 +1,7 @@
+/**
+ * What the classes of the grammar share: a place in the tokens, a budget, a bound on depth. The grammar is spread
+ * over a chain of classes because its parts call each other.
+ */
 import type { Budget } from '../verdict.js';
 import { TooLarge } from './rational.js';
 import type { Token } from './tokens.js';

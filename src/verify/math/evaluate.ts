@@ -1,3 +1,7 @@
+/**
+ * Values of parsed answers: exact where they are rational, else balls with error bounds. Nothing of an answer is
+ * ever run as code.
+ */
 import type { Budget } from '../verdict.js';
 import { type Complex, type Complexes, isReal } from './complex.js';
 import { isNumber, type Node } from './node.js';

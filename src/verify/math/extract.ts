@@ -1,3 +1,7 @@
+/**
+ * Where in a response its answer stands. Verifiers lose more right answers to extraction than to comparison, so
+ * every common way of marking an answer has a rule, and the rules are ranked.
+ */
 import type { Extracted } from '../verdict.js';
 import { closing, type Formula, formulas, lastPlaces, lowerAscii } from './scan.js';
 

@@ -1,3 +1,4 @@
+/** Collections of values, and what stands for several: lists, sets, tuples, plus-minus, assignments. */
 import { apply, form, isApply, mapChildren, type Node, some, symbolsOf } from './node.js';
 
 /** Replaces every part that is written as `what`. */

@@ -1,3 +1,4 @@
+/** Matrices, with the arithmetic that answers leave undone carried out. */
 import { apply, type Node } from './node.js';
 import * as q from './rational.js';
 

@@ -1,3 +1,4 @@
+/** The tree that answers are parsed into, and the normal form of its text. */
 import { type Rational, show } from './rational.js';
 
 /** Relations that a chain holds. */

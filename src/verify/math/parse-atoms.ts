@@ -1,3 +1,4 @@
+/** The grammar of answers, lower half: powers, commands, functions, units. */
 import { notValues, Unparsable } from './cursor.js';
 import { apply, integer, isApply, isNumber, type Node } from './node.js';
 import { environment, type Inner } from './parse-environments.js';

@@ -1,3 +1,7 @@
+/**
+ * The grammar of answers: brackets, bars and what they enclose. Ends of intervals may differ, so that "[0, 1)" and
+ * "]0, 1[" are read.
+ */
 import { Cursor, Unparsable } from './cursor.js';
 import { apply, type Node } from './node.js';
 

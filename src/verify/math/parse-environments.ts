@@ -1,3 +1,4 @@
+/** The grammar of answers: matrices, cases and other environments of LaTeX. */
 import type { Node } from './node.js';
 import { TooLarge } from './rational.js';
 import type { Token } from './tokens.js';

@@ -1,3 +1,4 @@
+/** The grammar of answers: numbers, names and words. */
 import { Unparsable } from './cursor.js';
 import { apply, form, isNumber, type Node } from './node.js';
 import { Brackets } from './parse-brackets.js';

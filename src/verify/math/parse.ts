@@ -1,3 +1,8 @@
+/**
+ * The grammar of answers, upper half: lists, labels, chains of relations, sets, sums and products. It reads LaTeX
+ * and what people type without it, mixed, because responses mix them; what it cannot read is unparsable rather than
+ * guessed.
+ */
 import type { Budget } from '../verdict.js';
 import { Unparsable } from './cursor.js';
 import { apply, integer, isApply, isNumber, type Node, type Relation } from './node.js';

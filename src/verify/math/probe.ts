@@ -1,3 +1,8 @@
+/**
+ * Equality of expressions with symbols, by their values at five points: two different functions of the kinds that
+ * occur in answers agree at few places. The points follow from the symbols' names, so that a verdict is the same on
+ * every machine.
+ */
 import { type Budget, LimitReached } from '../verdict.js';
 import { type Complex, Complexes, isReal } from './complex.js';
 import { Evaluation, exactValue, NoValue, type Point } from './evaluate.js';

@@ -1,3 +1,8 @@
+/**
+ * Real numbers with error bounds. Comparing answers needs proof of difference, which floating point cannot give:
+ * two doubles that differ by 1e-16 may be equal numbers, and two equal doubles different ones. Here a difference
+ * beyond the bound is a proof, and what stays within it is decided by more bits.
+ */
 import type { Budget } from '../verdict.js';
 import { bitLength, type Rational, TooLarge } from './rational.js';
 

@@ -1,3 +1,4 @@
+/** Equations and inequalities: the same statement may be turned around, multiplied, or moved to one side. */
 import { apply, integer, type Node, type Relation, symbolsOf } from './node.js';
 import { type Equality, probe, realValue } from './probe.js';
 import * as q from './rational.js';

@@ -1,3 +1,7 @@
+/**
+ * Comparison of two values: marks first (units, percent, degrees, bases), then numbers, then expressions. All
+ * tolerance for decimals is here.
+ */
 import type { Budget } from '../verdict.js';
 import { inBase } from './evaluate.js';
 import { apply, form, integer, isApply, isNumber, mapChildren, type Node, some, symbolsOf } from './node.js';

@@ -1,3 +1,7 @@
+/**
+ * Subsets of the real line. Intervals, unions, inequalities and set builders are ways of writing them, and are
+ * compared as what they are rather than by how they are written.
+ */
 import { apply, integer, isApply, type Node, type Relation, symbolsOf } from './node.js';
 import { realValue } from './probe.js';
 import * as q from './rational.js';

@@ -1,3 +1,7 @@
+/**
+ * From text to tokens. What a comma, a letter or a dollar is depends on what stands around it, and is decided here
+ * as far as that can be done without a grammar.
+ */
 import type { Budget } from '../verdict.js';
 import { TooLarge } from './rational.js';
 import { closing } from './scan.js';

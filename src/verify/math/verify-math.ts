@@ -1,3 +1,7 @@
+/**
+ * The verifier of mathematical answers: extraction, the readings of each side, their comparison, and the word that
+ * follows from it.
+ */
 import { foldText, sameText, sameTexts } from '../text.js';
 import {
   type Budget,

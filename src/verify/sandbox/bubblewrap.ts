@@ -1,3 +1,4 @@
+/** The host's Python in namespaces of its own: the fastest sandbox for Python, on Linux. */
 import { execFile, spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

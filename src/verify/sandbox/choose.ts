@@ -1,3 +1,7 @@
+/**
+ * Which sandboxes a machine has. Trying is the only proof: kernels, containers and distributions forbid namespaces
+ * in many ways.
+ */
 import { bubblewrap } from './bubblewrap.js';
 import { pyodide } from './pyodide.js';
 import { quickjs } from './quickjs.js';

@@ -1,3 +1,7 @@
+/**
+ * Programs that want to get out of a sandbox or to take its host down. They are harmless on a host that they reach:
+ * they read a bait, call a server of the test, or fill what has a limit.
+ */
 import type { FaultKind } from './sandbox.js';
 
 /** One attempt to get out of a sandbox or to take the host down. */

@@ -1,3 +1,4 @@
+/** Watching what a process holds, where no limit of the system's does it. */
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 

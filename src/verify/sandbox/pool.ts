@@ -1,3 +1,4 @@
+/** Interpreters booted ahead of need, so that a program waits for no boot, and its clock starts with its own work. */
 import { AnnealError } from '../../core/errors.js';
 import type { Interpreter, Sandbox, SandboxLimits } from './sandbox.js';
 import { Session } from './session.js';

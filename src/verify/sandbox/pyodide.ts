@@ -1,3 +1,7 @@
+/**
+ * Python in WebAssembly, in a process of its own: for machines where no namespaces can be made, and as far as it
+ * goes on all systems that Node runs on.
+ */
 import { execFile, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';

@@ -1,3 +1,7 @@
+/**
+ * JavaScript in QuickJS, compiled to WebAssembly, in a thread that can be ended. `node:vm` is no boundary: its
+ * objects lead back to the host.
+ */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';

@@ -1,3 +1,7 @@
+/**
+ * The conversation with an interpreter that runs foreign code. Whatever the program writes must not pass for the
+ * harness: every message carries a nonce, and one without it ends the session.
+ */
 import { randomBytes } from 'node:crypto';
 import type { Wire } from './plain.js';
 import type { Fault, FaultKind, Interpreter, Reply, SandboxLimits } from './sandbox.js';
