@@ -51,6 +51,10 @@ export class ReinforceRun extends Run {
     for (let step = 0; step < this.step; step++) this.count(this.phaseOf(step));
   }
 
+  override isOver(): boolean {
+    return this.options.isOver?.() ?? false;
+  }
+
   begin(): EventBody {
     if (this.resumedFrom !== undefined) return { kind: 'resume', microBatches: 1 };
     const sizes = this.policies.flatMap(([, { parameters }]) =>

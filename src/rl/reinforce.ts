@@ -38,6 +38,11 @@ export interface ReinforceOptions<P extends Readonly<Record<string, StoredPolicy
   state?: Readonly<Record<string, Stateful>>;
   /** Without a `metric` no checkpoint is best; with one, higher is better unless `better` says otherwise. */
   evaluate?: Omit<EvaluateOptions, 'batches'> & Required<Pick<EvaluateOptions, 'run'>>;
+  /**
+   * Ends the run before its last step, as where a curriculum is over; asked between steps. A pure function of `state`, so
+   * that a resumed run ends where the other would have.
+   */
+  isOver?: () => boolean;
   /** Steps from one table of samples, rollouts/step-N.jsonl, to the next. False: none. Default 1. */
   rollouts?: { every: number } | false;
   /** Metrics of phases that the line of progress shows. Default reward, gradNorm and zeroVariance. */

@@ -44,23 +44,24 @@ async function loop(run: Run, options: RunOptions, interrupt: Interrupt): Promis
   const saveEvery = options.save?.every ?? Math.max(1, Math.round(steps / 10));
   for (;;) {
     const { step } = run;
+    const isEnd = step >= steps || run.isOver();
     if (interrupt.reason) {
       await run.save();
       return interrupt.reason;
     }
     if (!run.isEvaluated) {
       let isBest: boolean | undefined = false;
-      if (evaluate && isDue(evaluate.every, step, step === steps)) {
+      if (evaluate && isDue(evaluate.every, step, isEnd)) {
         isBest = await run.evaluate(() => interrupt.reason !== undefined);
         if (isBest === undefined) continue;
       }
-      const isLast = step === steps || run.scores.isStopped;
+      const isLast = isEnd || run.scores.isStopped;
       if (sample && step > 0 && isDue(sample.every, step, isLast)) await run.sample();
       run.isEvaluated = true;
       // The first weights are made again from the config at no cost.
       if ((step > 0 || isLast) && (isBest || isDue(saveEvery, step, isLast))) await run.save();
     }
-    if (step >= steps) return 'finished';
+    if (isEnd) return 'finished';
     if (run.scores.isStopped) return 'early stop';
     await run.advance();
   }

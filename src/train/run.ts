@@ -81,6 +81,11 @@ export abstract class Run {
   protected abstract damageOf(step: number): Promise<string | undefined>;
   protected abstract ownState(): OwnState;
 
+  /** Whether there is nothing left to do, although `steps` says more. */
+  isOver(): boolean {
+    return false;
+  }
+
   /** What evaluations are told beside their metrics. */
   protected tally(): { updates?: Readonly<Record<string, number>> } {
     return {};

@@ -16,6 +16,10 @@ export interface CurriculumStep {
   readonly lr: number;
   /** Indices of the prompts in their domain's pool. */
   readonly items: readonly number[];
+  /** Prompts that the epoch chooses from. */
+  readonly pool: number;
+  /** Steps of the stage done before. */
+  readonly stageStep: number;
 }
 
 /** Prompts that must be scored before a curriculum can go on. */
@@ -95,6 +99,11 @@ export class Curriculum {
     this.#enter();
   }
 
+  /** The present stage; undefined after the last. */
+  get stage(): Stage | undefined {
+    return this.stages[this.#place.stage];
+  }
+
   /** Prompts that must be scored now; undefined if `current` can be asked. */
   pending(): ScoreRequest | undefined {
     const stage = this.stages[this.#place.stage];
@@ -120,7 +129,7 @@ export class Curriculum {
 
   /** The next step; undefined after the last stage. @throws AnnealError while scores are pending */
   current(): CurriculumStep | undefined {
-    const { stage: index, epoch, step, pool, epochs } = this.#place;
+    const { stage: index, epoch, step, pool, epochs, stageSteps } = this.#place;
     const stage = this.stages[index];
     if (!stage) return undefined;
     if (!pool)
@@ -139,6 +148,8 @@ export class Curriculum {
       temperature: valueIn(stage.temperature, epoch, epochs),
       lr: stage.lr,
       items,
+      pool: pool.length,
+      stageStep: stageSteps,
     };
   }
 

@@ -1,4 +1,5 @@
 import { AnnealError } from '../../core/errors.js';
+import type { OverlongPolicy } from '../overlong.js';
 import type { PassFilter } from './curate.js';
 
 /** A value that stays, or goes evenly from the first epoch of a stage to the last. */
@@ -24,6 +25,8 @@ export interface Stage {
   readonly lr: number;
   /** Prompts a step. */
   readonly batch: number;
+  /** What happens to completions that reach `maxTokens`. Default `train`: they are wrong, and learnt from. */
+  readonly overlong?: OverlongPolicy;
   /** How long it lasts. */
   readonly length: { readonly steps: number } | { readonly epochs: number };
   /**
@@ -69,6 +72,17 @@ export function checkStages(stages: readonly Stage[], domains: readonly string[]
       );
     }
   }
+}
+
+/**
+ * Most steps that stages can take. They are fewer where a filter leaves prompts out of a stage whose length is in epochs,
+ * or all of them.
+ * @param pools number of prompts of each domain
+ */
+export function mostSteps(stages: readonly Stage[], pools: Readonly<Record<string, number>>): number {
+  const stepsOf = ({ length, domain, batch }: Stage) =>
+    'steps' in length ? length.steps : length.epochs * Math.max(1, Math.floor((pools[domain] ?? 0) / batch));
+  return stages.reduce((total, stage) => total + stepsOf(stage), 0);
 }
 
 /** A value in an epoch, of so many. */
