@@ -325,6 +325,20 @@ const read = (file: string) =>
 const hasData = existsSync(new URL('humaneval.jsonl', shared));
 if (!hasData) console.warn('HumanEval and MBPP are not tested: ../shared/data is absent.');
 
+describe('fresh globals', () => {
+  it('keep a program that counts its calls at its first', async () => {
+    if (!canRun('python')) return;
+    const source =
+      'answers = [1, 2, 3]\ncalls = 0\ndef f(x):\n  global calls\n  calls += 1\n  return answers[calls - 1]';
+    const tests = [1, 2, 3].map((x) => ({ kind: 'call' as const, args: [x], expected: x }));
+    const problem: CodeProblem = { id: 'counter', language: 'python', entry: 'f', tests };
+    for (const seed of ['a', 'b', 'c', 'd']) {
+      const { tests: found } = await verifier.verify(problem, source, { raw: true, seed });
+      expect(found.map(({ status }) => status)).toEqual(['pass', 'wrong', 'wrong']);
+    }
+  });
+});
+
 describe.skipIf(!hasData)('benchmarks', () => {
   /** Every nth row: all of them pass, and take a minute. */
   const sample = <T>(rows: readonly T[], every: number) => rows.filter((_, i) => i % every === 0);

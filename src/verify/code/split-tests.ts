@@ -3,7 +3,8 @@
  * that it cannot be guessed from the order of the tests.
  */
 import { createHash } from 'node:crypto';
-import { testPairs } from '../hacking/pairs.js';
+import { type TestPair, testPairs } from '../hacking/pairs.js';
+import { canonical } from '../sandbox/plain.js';
 import type { CodeProblem } from './problem.js';
 
 export interface SplitOptions {
@@ -19,7 +20,8 @@ export interface SplitOptions {
 /**
  * Marks which of a problem's tests are visible. The same problem and seed give the same split everywhere: tests are
  * ranked by a hash of seed, problem and test. A test that expects nothing or false is hidden last: a program that knows
- * the visible answers and gives nothing else would pass it. Show the policy the visible ones only, and log no hidden ones.
+ * the visible answers and gives nothing else would pass it. Before it come those whose output another test expects, too.
+ * Show the policy the visible ones only, and log no hidden ones.
  */
 export function splitTests(problem: CodeProblem, options: SplitOptions = {}): CodeProblem {
   const { seed = 0, fraction = 0.3, min = 2, max = 10 } = options;
@@ -28,12 +30,17 @@ export function splitTests(problem: CodeProblem, options: SplitOptions = {}): Co
   const hidden = Math.max(0, Math.min(wanted, count - 1));
   const rank = (index: number) =>
     createHash('sha256').update(`${seed}\n${problem.id}\n${index}`).digest('hex');
-  const idle = new Set(
-    testPairs(problem)
-      .filter(({ expected }) => expected === null || expected === false || expected === '')
-      .map(({ test }) => test),
-  );
-  const key = (index: number) => (idle.has(index) ? '1' : '0') + rank(index);
+  const pairs = testPairs(problem);
+  const forms = new Map(pairs.map(({ test, expected }) => [test, canonical(expected)]));
+  // "nothing" and "false" are what a program gives that knows no answer.
+  const isIdle = ({ expected }: TestPair) => expected === null || expected === false || expected === '';
+  const idle = new Set(pairs.filter(isIdle).map(({ test }) => test));
+  // An output that another test has, too, may be given by chance: by a counter of calls, or a constant.
+  const isShared = (index: number) => {
+    const own = forms.get(index);
+    return own !== undefined && [...forms].some(([other, form]) => other !== index && form === own);
+  };
+  const key = (index: number) => `${idle.has(index) ? 1 : 0}${isShared(index) ? 1 : 0}${rank(index)}`;
   const order = problem.tests.map((_, index) => index).sort((a, b) => (key(a) < key(b) ? -1 : 1));
   const isHidden = new Set(order.slice(0, hidden));
   return {

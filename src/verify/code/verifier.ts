@@ -284,6 +284,9 @@ class ProgramRun {
 
   /** One test. What the program gives comes back as plain data, and is compared here. */
   async #perform(test: CodeTest): Promise<Pick<TestResult, 'status' | 'message' | 'ms'>> {
+    // Every test finds fresh globals: a program that counts its calls always makes its first. QuickJS takes a script's
+    // declarations only once, and a new context would cost more than the test.
+    if (this.#problem.language === 'python') this.#loaded = undefined;
     const fault = await this.#ready(test.kind !== 'output');
     if (fault && !fault.ok) return { status: fault.kind, message: fault.message, ms: fault.ms };
     if (test.kind === 'assertion') return this.#assert(test);
