@@ -27,29 +27,29 @@ function heldOutPrompts(
   });
 }
 
-/** How often the generator's greedy answers to held-out problems are right, and in the right form. */
+/**
+ * How often the generator's answers to held-out problems are right, and in the right form: `accuracy` greedily, `sampled` at
+ * temperature 1, which is what rewards are given for.
+ */
 export async function generatorMetrics(
   { evaluate }: TangoConfig,
   game: Game,
   generator: Policy,
 ): Promise<Record<string, number>> {
   const { task, tokenizer, solutionTokens } = game;
-  const { accuracy, answered } = await evaluatePolicy(
-    generator,
-    heldOutPrompts(game, task, evaluate.problems),
-    {
-      samples: 1,
-      maxTokens: solutionTokens,
-      temperature: 0,
+  const measure = (temperature: number) =>
+    evaluatePolicy(generator, heldOutPrompts(game, task, evaluate.problems), {
+      ...{ samples: 1, maxTokens: solutionTokens, temperature, seed: heldOut },
       stopTokens: [tokenizer.endOfText!],
       answer: ({ text, example }) => {
         const { answer, isWellFormed } = parseSolution(text);
         if (answer === undefined || !isWellFormed) return { key: null, isCorrect: false };
         return { key: answer, isCorrect: task.isCorrect(example, answer) };
       },
-    },
-  );
-  return { accuracy: accuracy!, wellFormed: answered! };
+    });
+  const greedy = await measure(0);
+  const sampled = await measure(1);
+  return { accuracy: greedy.accuracy!, sampled: sampled.accuracy!, wellFormed: sampled.answered! };
 }
 
 /**

@@ -41,13 +41,13 @@ const warmStart = section({
 });
 
 const generator = section({
-  lr: z.number().positive().default(3e-4).describe('learning rate of AdamW'),
+  lr: z.number().positive().default(1e-4).describe('learning rate of AdamW'),
   prompts: positive(24).describe('problems of a step'),
   samples: positive(6).describe('responses to each'),
 });
 
 const verifier = section({
-  lr: z.number().positive().default(3e-4).describe('learning rate of AdamW'),
+  lr: z.number().positive().default(1e-4).describe('learning rate of AdamW'),
   prompts: positive(24).describe('solutions of a step'),
   samples: positive(6).describe('verifications of each'),
   oversample: positive(2).describe(

@@ -63,12 +63,15 @@ function wordsOf(words: readonly string[], letters: Range): string[] {
   );
 }
 
-/** Another letter than the given one. */
-const otherLetter = (rng: Rng, letter: string): string =>
-  choose(
-    rng,
-    [...alphabet].filter((one) => one !== letter),
-  );
+/**
+ * A wrong letter that somebody might state who does not know which one is meant: another one of the word. It is as likely as
+ * the right one to be the first guess, so sharpening what such examples teach does not solve the task.
+ */
+function plausibleLetter(rng: Rng, word: string): string {
+  const right = word.at(-1)!;
+  const others = [...new Set(word)].filter((one) => one !== right);
+  return choose(rng, others.length > 0 ? others : [...alphabet].filter((one) => one !== right));
+}
 
 /**
  * Last-letter concatenation, the small experiment of RL Tango (2505.15034, appendix D.2; the task is from Wei et al.
@@ -98,8 +101,8 @@ export function lastLetter(options: LastLetterOptions): StepTask<LastLetterProbl
       return { steps: written(values), answer: form.answer(values) };
     },
     noisySolution({ words }, accuracy, rng) {
-      const letters = lettersOf(words).map((letter) =>
-        rng.next() < accuracy ? letter : otherLetter(rng, letter),
+      const letters = words.map((word) =>
+        rng.next() < accuracy ? word.at(-1)! : plausibleLetter(rng, word),
       );
       const values = form.values(letters);
       return { steps: written(values), answer: form.answer(values) };
