@@ -190,6 +190,6 @@ describe('claims/polar', () => {
     expect(report).toMatch(/mlp\.down, momentum \| \d+ × 16/);
     const distance = Number(/at most (\S+) from exact/.exec(report)![1]);
     expect(distance).toBeLessThan(0.02);
-    expect(readFileSync(path.join(directory, 'gradient.svg'), 'utf8')).toContain('mlp.up, momentum');
+    expect(readFileSync(path.join(directory, 'gradient.svg'), 'utf8')).toContain('>mlp.up</text>');
   });
 });

@@ -111,7 +111,7 @@ async function run(context: RunContext<Config, Novel>): Promise<RunOutcome> {
   print(`\n${tables}\n`);
   const shown = matrices.find(({ name }) => name.endsWith('up, momentum')) ?? matrices[0]!;
   writeFileSync(path.join(directory, 'condition.svg'), errorChart('κ = 10⁶', 1e6));
-  writeFileSync(path.join(directory, 'gradient.svg'), errorChart(shown.name, shown));
+  writeFileSync(path.join(directory, 'gradient.svg'), errorChart(shown.name.split(',')[0]!, shown));
   writeFileSync(
     path.join(directory, 'report.md'),
     `# ${context.recipe}\n\n${tables}\n\n![Error by matrix products, condition number 10⁶](condition.svg)\n\n![Error by matrix products, ${shown.name}](gradient.svg)\n`,
