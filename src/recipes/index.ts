@@ -25,9 +25,23 @@ const listings: Readonly<Record<string, Listing>> = {
     summary: 'fine-tune a language model on conversations or question-answer pairs',
     load: async () => (await import('./sft.js')).sft,
   },
+  grpo: {
+    summary: 'reinforcement learning of a chat model by verified answers: GRPO, Dr. GRPO, RLOO, REINFORCE++',
+    load: async () => (await import('./grpo.js')).grpo,
+  },
   tango: {
-    summary: 'RL Tango on last-letter concatenation: a generator and its verifier learn together, beside GRPO',
+    summary:
+      'RL Tango on last-letter concatenation: a generator and its verifier learn together, beside GRPO',
     load: async () => (await import('./tango.js')).tango,
+  },
+  rise: {
+    summary:
+      'RISE: a policy solves problems and verifies its own solutions in one batch, beside RL on solutions alone',
+    load: async () => (await import('./rise.js')).rise,
+  },
+  acereason: {
+    summary: 'AceReason: strictly on-policy GRPO through a curriculum, mathematics first and then code',
+    load: async () => (await import('./acereason.js')).aceReason,
   },
   'claims/flip-flop': {
     summary: 'PaTH, Table 1: flip-flop language modelling by RoPE, FoX, stick-breaking and PaTH attention',
@@ -58,6 +72,11 @@ const listings: Readonly<Record<string, Listing>> = {
     summary:
       'Polar Express, figures 6 and 7: Muon with three orthogonalisations against AdamW on a small GPT, each at its best rate',
     load: async () => (await import('./claims/muon.js')).muonClaim,
+  },
+  'claims/rl': {
+    summary:
+      'reinforcement learning: Tango, its verifier and ablations, RISE, AceReason, misleading verifiers',
+    load: async () => (await import('./claims/rl.js')).rlClaim,
   },
 };
 

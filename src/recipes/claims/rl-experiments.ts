@@ -1,0 +1,19 @@
+import { domainsExperiment, stagedExperiment, updatesExperiment } from './rl-acereason.js';
+import type { RlExperiment } from './rl-cells.js';
+import { balanceExperiment, misleadingExperiment } from './rl-flawed.js';
+import { riseExperiment } from './rl-rise.js';
+import type { ExperimentName } from './rl-settings.js';
+import { ablationExperiment, tangoExperiment, verifierExperiment } from './rl-tango.js';
+
+/** All experiments by name. */
+export const rlExperiments: Readonly<Record<ExperimentName, RlExperiment>> = {
+  tango: tangoExperiment,
+  verifier: verifierExperiment,
+  balance: balanceExperiment,
+  ablations: ablationExperiment,
+  rise: riseExperiment,
+  updates: updatesExperiment,
+  staged: stagedExperiment,
+  domains: domainsExperiment,
+  misleading: misleadingExperiment,
+};

@@ -1,0 +1,107 @@
+/** Claims about verifiers that go wrong: class imbalance, and one that praises the wrong steps. */
+import type { LastLetterProblem, Range, ScriptedVerifier } from '../../rl/index.js';
+import { last, type Measure, type RlExperiment } from './rl-cells.js';
+import { tangoArm } from './rl-tango.js';
+import { longest } from './rl-world.js';
+
+/** Two words: about one solution in ten is right. The generator never learns, so it stays so. */
+const rare = {
+  words: [2, 2] as Range,
+  steps: 40,
+  every: 5,
+  oversample: 1,
+  fixed: 'generator' as const,
+  measuredOn: 'fresh' as const,
+};
+const unbalanced = tangoArm({ ...rare, name: 'no balancing', balance: 'none' });
+const squareRoot = tangoArm({ ...rare, name: 'square root', balance: 'sqrt-inverse' });
+const inverse = tangoArm({ ...rare, name: 'inverse', balance: 'inverse' });
+
+export const balanceExperiment: RlExperiment = {
+  name: 'balance',
+  title: 'Class balancing, where few solutions are right',
+  claim:
+    'Without class weights the verifier ends at "always incorrect"; with them not: F1 differs by 0.2 or more. Measured on solutions of the generator.',
+  arms: [unbalanced, squareRoot, inverse],
+  measures: [
+    last('solutions that are right', 'actuallyCorrect'),
+    last('verdicts "correct"', 'predictedCorrect'),
+    last('F1 of answers', 'outcomeF1'),
+    last('balanced accuracy of answers', 'outcomeBalanced'),
+    last('accuracy of answers', 'outcomeAccuracy'),
+    last('F1 of steps', 'stepF1'),
+  ],
+  contrasts: [
+    ['square root', 'no balancing'],
+    ['inverse', 'no balancing'],
+  ],
+  charts: [
+    {
+      title: 'F1 of answers',
+      x: 'steps.verifier',
+      xLabel: 'steps of the verifier',
+      y: [{ metric: 'outcomeF1', label: '' }],
+    },
+    {
+      title: 'Share of verdicts "correct"',
+      x: 'steps.verifier',
+      xLabel: 'steps of the verifier',
+      y: [{ metric: 'predictedCorrect', label: '' }],
+    },
+  ],
+};
+
+/** Praises a step if and only if it says the word's first letter, which is the habit of the warm start. */
+const praisesHabit: ScriptedVerifier<LastLetterProblem> = ({ words }, { steps }, { isCorrect }) => ({
+  verdicts: steps.map(({ text }, k) => words[k] !== undefined && text.at(-1) === words[k][0]),
+  final: !isCorrect,
+});
+
+const misled = { scripted: praisesHabit, measuredOn: 'nothing' as const, steps: 72, every: 6 };
+const decaying = { kind: 'exponential', start: 0.5, end: 1e-3 } as const;
+const constant = { kind: 'constant', start: 0.5 } as const;
+const [short, long] = [[2, 2] as Range, [longest, longest] as Range];
+const arms = {
+  shortDecaying: tangoArm({ ...misled, name: 'misled, short, decaying', words: short, alpha: decaying }),
+  shortConstant: tangoArm({ ...misled, name: 'misled, short, constant', words: short, alpha: constant }),
+  longDecaying: tangoArm({ ...misled, name: 'misled, long, decaying', words: long, alpha: decaying }),
+  longConstant: tangoArm({ ...misled, name: 'misled, long, constant', words: long, alpha: constant }),
+};
+
+/** The lowest value on the way. */
+const lowest = (name: string, metric: string): Measure => ({
+  ...last(name, metric),
+  value: (points) => Math.min(...points.flatMap((point) => point[metric] ?? [])),
+});
+
+export const misleadingExperiment: RlExperiment = {
+  name: 'misleading',
+  title: 'A verifier that praises the wrong steps',
+  claim:
+    'On short chains (2 words) accuracy recovers while the weight of step rewards decays, and is destroyed where it stays 0.5. Long chains (4 words) are reported.',
+  arms: Object.values(arms),
+  measures: [
+    { ...last('accuracy at the start', 'accuracy'), value: (points) => points[0]?.accuracy },
+    lowest('lowest accuracy', 'accuracy'),
+    last('accuracy at the end', 'accuracy'),
+    last('right steps at the end', 'stepAccuracy'),
+  ],
+  contrasts: [
+    [arms.shortDecaying.name, arms.shortConstant.name],
+    [arms.longDecaying.name, arms.longConstant.name],
+  ],
+  charts: [
+    {
+      title: 'Accuracy by the rule',
+      x: 'steps.generator',
+      xLabel: 'steps of the generator',
+      y: [{ metric: 'accuracy', label: '' }],
+    },
+    {
+      title: 'Paid beyond what is right: mean verdict minus mean label',
+      x: 'steps.generator',
+      xLabel: 'steps of the generator',
+      y: [{ metric: 'hackGap', label: '' }],
+    },
+  ],
+};

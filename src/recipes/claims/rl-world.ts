@@ -1,0 +1,156 @@
+/** What all arms of the claims about reinforcement learning share: tasks, words, and a warm start for each seed. */
+import path from 'node:path';
+import { AnnealError, adamW, constantRate, Rng } from '../../index.js';
+import { llamaConfig, Transformer } from '../../models/index.js';
+import { parametersOf } from '../../nn/index.js';
+import {
+  chainArithmetic,
+  type LastLetterProblem,
+  Policy,
+  type PolicyOptions,
+  protocolTokenizer,
+  type Range,
+  ratingExample,
+  type StepTask,
+  solutionExample,
+  stackPrograms,
+  type TextExample,
+  verificationExample,
+} from '../../rl/index.js';
+import { warmStart } from '../../rl/warm-start.js';
+import { readWords } from '../tango-players.js';
+import type { RlConfig } from './rl-settings.js';
+import { habitLengths, habitTask } from './rl-task.js';
+
+/** Longest problem of the last-letter task, in words. */
+export const longest = 4;
+
+/** Which formats a model is taught before reinforcement. */
+export type Start = 'letters' | 'math-code';
+
+/** Arithmetic and programs, for two domains in one model. */
+export const mathTask = chainArithmetic({ count: [2, 3], modulus: 3 });
+export const codeTask = stackPrograms({ length: [1, 2], inputs: [0, 5], shown: 2, hidden: 3 });
+
+const tokensOf = { math: 34, code: 60 };
+
+/** Tasks, tokenizer and warm starts. */
+export class World {
+  readonly tokenizer: ReturnType<typeof protocolTokenizer>;
+  readonly lengths = habitLengths(longest);
+  readonly #starts = new Map<string, Promise<Transformer | undefined>>();
+
+  private constructor(
+    readonly config: RlConfig,
+    private readonly words: readonly string[],
+  ) {
+    this.tokenizer = protocolTokenizer([this.letters([1, longest]), mathTask, codeTask]);
+  }
+
+  static async open(config: RlConfig): Promise<World> {
+    return new World(config, await readWords());
+  }
+
+  /** The last-letter task with problems of so many words. */
+  letters(count: Range): StepTask<LastLetterProblem> {
+    return habitTask(this.words, count, longest);
+  }
+
+  /** Most tokens of a response in the two-domain model. */
+  get domainTokens(): typeof tokensOf {
+    return tokensOf;
+  }
+
+  get context(): number {
+    const { question, solution, verification } = this.lengths;
+    return question + solution + verification + 4;
+  }
+
+  model(seed: number): Transformer {
+    const { layers, dim, heads } = this.config.model;
+    const shape = llamaConfig({ vocabulary: this.tokenizer.size, dim, layers, heads, context: this.context });
+    return new Transformer(shape, { rng: new Rng(seed).split('claims/rl') });
+  }
+
+  /** Updates of an arm, by the share of the work that is wanted; never none. */
+  scaled(updates: number): number {
+    return Math.max(1, Math.round(updates * this.config.effort));
+  }
+
+  /**
+   * The model that all arms of a seed begin with. It is trained once and lies in the run directory.
+   * @returns undefined if the signal came first
+   */
+  start(kind: Start, seed: number, directory: string, signal: AbortSignal): Promise<Transformer | undefined> {
+    const key = `${kind}-${seed}`;
+    let found = this.#starts.get(key);
+    if (!found) {
+      found = this.#warmUp(kind, seed, path.join(directory, 'warm-start', key), signal);
+      this.#starts.set(key, found);
+    }
+    return found;
+  }
+
+  async #warmUp(
+    kind: Start,
+    seed: number,
+    directory: string,
+    signal: AbortSignal,
+  ): Promise<Transformer | undefined> {
+    const model = this.model(seed);
+    const { steps, batch } = this.config.warmStart;
+    const examples = kind === 'letters' ? this.#letterExamples(seed) : this.#domainExamples(seed);
+    const { step } = await warmStart(model, this.tokenizer, examples, {
+      ...{ steps, batch, seed, signal, directory },
+      config: JSON.parse(JSON.stringify({ ...this.config.warmStart, ...this.config.model, kind, seed })),
+      handleSignals: false,
+      progress: false,
+    });
+    return step < steps ? undefined : model;
+  }
+
+  /** Solutions, verifications and ratings in equal shares; problems of this seed never come again. */
+  #letterExamples(own: number): TextExample[] {
+    const { examples, accuracy, verifierAccuracy, ratingAccuracy } = this.config.warmStart;
+    const task = this.letters([1, longest]);
+    const seed = own + 1_000_003;
+    return Array.from({ length: examples }, (_, i) => {
+      if (i % 3 === 0) return solutionExample(task, i, { seed, accuracy });
+      // About as many right as wrong steps: what a step says must be no hint at what it should say.
+      const judged = { seed, accuracy: 0.6 };
+      if (i % 3 === 1) return verificationExample(task, i, { ...judged, verifierAccuracy });
+      return ratingExample(task, i, { ...judged, ratingAccuracy });
+    });
+  }
+
+  #domainExamples(own: number): TextExample[] {
+    const { examples, domainAccuracy: accuracy } = this.config.warmStart;
+    const seed = own + 1_000_003;
+    return Array.from({ length: examples }, (_, i) =>
+      i % 2 === 0
+        ? solutionExample(mathTask, i, { seed, accuracy })
+        : solutionExample(codeTask, i, { seed, accuracy }),
+    );
+  }
+
+  /** A policy that begins where a model stands; the model itself stays as it is. */
+  policy(
+    start: Transformer,
+    options: { lr?: number; slots?: number } & Pick<PolicyOptions, 'loss'> = {},
+  ): Policy {
+    const { lr = this.config.lr, slots = 192, loss } = options;
+    const model = this.model(0);
+    const values = parametersOf(start);
+    for (const [name, variable] of parametersOf(model)) {
+      const value = values.get(name);
+      if (!value) throw new AnnealError(`claims/rl: the warm start has no parameter "${name}"`);
+      variable.set(value.data);
+    }
+    return new Policy(model, {
+      tokenizer: this.tokenizer,
+      optimizer: adamW({ lr: constantRate(lr), weightDecay: 0, clipNorm: 1 }),
+      slots,
+      ...(loss && { loss }),
+    });
+  }
+}
