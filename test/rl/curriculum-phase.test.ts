@@ -113,7 +113,7 @@ describe('a curriculum as a phase', () => {
     // Once more: it is over, and stays so.
     const again = JSON.parse(run('killed').stdout);
     expect(again).toMatchObject({ step: last, reason: 'finished', resumedFrom: last });
-  }, 60_000);
+  }, 120_000);
 
   it('takes a step back whose scoring was ended, and scores the same again', async () => {
     const directory = path.join(folder, 'aborted');

@@ -1,0 +1,103 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { AnnealError } from '../../src/index.js';
+import { loadRecipe } from '../../src/recipes/index.js';
+import { launch } from '../../src/recipes/launch.js';
+import { runCurve } from '../../src/recipes/rl-curves.js';
+import { type RunEvent, readEvents } from '../../src/train/index.js';
+
+const folder = mkdtempSync(path.join(os.tmpdir(), 'anneal-rise-recipe-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** A model of a moment: what it learns does not matter here. */
+const tiny = [
+  'updates=3',
+  'prompts=4',
+  'samples=4',
+  'ratings=4',
+  'task.count=[1,2]',
+  'warmStart.count=[1,1]',
+  'warmStart.steps=20',
+  'warmStart.batch=4',
+  'warmStart.examples=200',
+  'model.layers=1',
+  'model.dim=16',
+  'model.heads=2',
+  'evaluate.every=3',
+  'evaluate.problems=6',
+  'evaluate.votes=[2,3]',
+];
+const start = async (name: string, overrides: readonly string[] = [], signal?: AbortSignal) =>
+  launch(await loadRecipe('rise'), {
+    directory: path.join(folder, name),
+    overrides: [...tiny, ...overrides],
+    ...(signal && { signal }),
+  });
+const trainEvents = async (...parts: string[]) =>
+  (await readEvents(path.join(folder, ...parts))).events.flatMap((event: RunEvent) =>
+    event.kind === 'train' ? [event.metrics!] : [],
+  );
+
+describe('the recipe rise', () => {
+  it('runs both arms from one start, votes, and reports', async () => {
+    const { outcome } = await start('whole');
+    expect(outcome).toMatchObject({ status: 'finished', step: 6 });
+    const [matched, rise] = [await trainEvents('whole', 'matched'), await trainEvents('whole', 'rise')];
+    // 4 problems of 4 and 2 solutions with 4 ratings each; the baseline has two problems more instead.
+    expect(matched.map(({ trajectories }) => trajectories)).toEqual([24, 24, 24]);
+    expect(rise.map(({ trajectories }) => trajectories)).toEqual([24, 24, 24]);
+    expect(matched[0]!.verifyAccuracy).toBeUndefined();
+    expect(rise[0]!.verifyAccuracy).toBeGreaterThanOrEqual(0);
+    // Both begin at the same weights: the first evaluation is the same to the last digit.
+    const curves = await Promise.all(
+      ['matched', 'rise'].map(async (arm) =>
+        runCurve((await readEvents(path.join(folder, 'whole', arm))).events),
+      ),
+    );
+    expect(curves[0]!.steps).toEqual([0, 3]);
+    for (const values of Object.keys(curves[0]!.metrics))
+      expect(curves[0]!.metrics[values]![0]).toBe(curves[1]!.metrics[values]![0]);
+    const tokens = rise.reduce((total, metrics) => total + metrics.tokens!, 0);
+    expect(curves[1]!.tokens).toEqual([0, tokens]);
+    const results = JSON.parse(readFileSync(path.join(folder, 'whole', 'results.json'), 'utf8'));
+    expect(results.map(({ arm }: { arm: string }) => arm)).toEqual(['matched', 'rise']);
+    // The vote of the curves' k is that of the last evaluation: the same weights, problems and seeds.
+    expect(results[1].votes[2].weighted).toBe(curves[1]!.metrics.weighted!.at(-1));
+    const report = readFileSync(path.join(folder, 'whole', 'report.md'), 'utf8');
+    expect(report).toContain('| | Zero-RL | RISE |'.replace('| | ', '|  | '));
+    expect(report).toMatch(/\| vote of 3 weighted by own ratings \| [\d.]+ % \| [\d.]+ % \|/);
+    for (const file of ['accuracy.svg', 'verifyAccuracy.svg'])
+      expect(existsSync(path.join(folder, 'whole', file))).toBe(true);
+  }, 120_000);
+
+  it('that is stopped goes on to the same figures', async () => {
+    const abort = new AbortController();
+    setTimeout(() => abort.abort(), 600);
+    const first = await start('stopped', [], abort.signal);
+    const last = first.outcome!.status === 'stopped' ? await start('stopped') : first;
+    expect(last.outcome!.summary).toEqual((await start('whole')).outcome!.summary);
+    expect(await trainEvents('stopped', 'rise').then((all) => all.map(({ reward }) => reward))).toEqual(
+      await trainEvents('whole', 'rise').then((all) => all.map(({ reward }) => reward)),
+    );
+  }, 120_000);
+
+  it('has last letters, no baseline, and balanced ratings', async () => {
+    const { outcome, derived } = await start('letters', [
+      'task.kind=last-letter',
+      'baselines=[]',
+      'selection=balanced',
+      'updates=1',
+    ]);
+    expect(outcome).toMatchObject({ status: 'finished', step: 1 });
+    expect(Object.keys(outcome!.summary).every((name) => name.startsWith('rise.'))).toBe(true);
+    expect(derived.find(({ name }) => name === 'ratingsPerUpdate')!.value).toBe(8);
+    expect(existsSync(path.join(folder, 'letters', 'matched'))).toBe(false);
+  }, 120_000);
+
+  it('refuses what is impossible', async () => {
+    await expect(start('none', ['ratio=0'])).rejects.toThrow(AnnealError);
+    await expect(start('none', ['evaluate.votes=[1]'])).rejects.toThrow('evaluate.votes');
+  });
+});
