@@ -12,11 +12,17 @@ import { applyLora, mergeLora, trainableParameters } from '../nn/lora.js';
 import type { ModelFiles } from '../train/index.js';
 import type { SftConfig } from './sft-settings.js';
 
+/** Settings of the model and of what is trained; those of every recipe that trains a chat model have them. */
+export type ModelSettings = Pick<
+  SftConfig,
+  'model' | 'template' | 'method' | 'weights' | 'lora' | 'export' | 'seed'
+>;
+
 /** A model with the chat template that is trained, and the tokens that end its answers. */
 export type ChatBundle = LanguageModelBundle & { chatTemplate: string };
 
-/** The model with the template and end tokens that fine-tuning uses. */
-export async function loadModel(config: SftConfig): Promise<ChatBundle> {
+/** The model with the template and end tokens that training uses. */
+export async function loadModel(config: ModelSettings): Promise<ChatBundle> {
   if (config.weights === 'packed' && config.method === 'full')
     throw new AnnealError('weights=packed cannot be trained; use method=lora, or weights=float32');
   if (config.weights === 'packed' && config.export === 'merged')
@@ -44,7 +50,7 @@ export const eosTokenOf = ({ tokenizer }: LanguageModelBundle): string | undefin
   tokenizer.endOfText === undefined ? undefined : tokenizer.decode([tokenizer.endOfText], { special: true });
 
 /** Weights that an adapter of the settings has. */
-export function adapterSize({ lora }: SftConfig, { model }: LanguageModelBundle): number {
+export function adapterSize({ lora }: Pick<ModelSettings, 'lora'>, { model }: LanguageModelBundle): number {
   const { dim, heads, kvHeads, headDim, hidden, layers, mlp } = model.config;
   const sizes: Record<string, number> = {
     q: dim + heads * headDim,
@@ -62,7 +68,10 @@ export function adapterSize({ lora }: SftConfig, { model }: LanguageModelBundle)
 }
 
 /** Applies an adapter where the settings say so. @returns what is trained, by name */
-export function trainedParameters(config: SftConfig, { model }: LanguageModelBundle): Map<string, Variable> {
+export function trainedParameters(
+  config: ModelSettings,
+  { model }: LanguageModelBundle,
+): Map<string, Variable> {
   if (config.method === 'lora') {
     const { rank, alpha, targets, rsLora } = config.lora;
     applyLora(model, {
@@ -79,14 +88,14 @@ export function trainedParameters(config: SftConfig, { model }: LanguageModelBun
 /** Files of a model directory that an adapter needs, too, to be used for chats. */
 const besideAdapter = ['tokenizer.json', 'tokenizer_config.json', 'generation_config.json'];
 
-async function writeAdapterFolder(folder: string, config: SftConfig, bundle: LanguageModelBundle) {
+async function writeAdapterFolder(folder: string, config: ModelSettings, bundle: LanguageModelBundle) {
   await saveAdapter(folder, bundle.model, { base: path.resolve(config.model) });
   for (const [name, text] of modelFiles(bundle))
     if (besideAdapter.includes(name)) await writeFileAtomically(path.join(folder, name), text);
 }
 
 /** Checkpoints as adapters in PEFT's format, or as whole model directories. */
-export function filesOf(config: SftConfig, bundle: LanguageModelBundle): ModelFiles {
+export function filesOf(config: ModelSettings, bundle: LanguageModelBundle): ModelFiles {
   const { model } = bundle;
   if (config.method === 'lora') {
     return {
@@ -110,7 +119,7 @@ export function filesOf(config: SftConfig, bundle: LanguageModelBundle): ModelFi
 
 /** Writes the finished model, or its adapter. @returns its folder */
 export async function exportModel(
-  config: SftConfig,
+  config: ModelSettings,
   bundle: LanguageModelBundle,
   directory: string,
   checkpoint: string | undefined,

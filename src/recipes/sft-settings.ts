@@ -17,7 +17,8 @@ const fields = section({
   system: z.string().optional().describe('a message of the system before each prompt'),
 });
 
-const lora = section({
+/** A LoRA adapter. */
+export const lora = section({
   rank: positive(16).describe('rank of the updates'),
   alpha: z.number().positive().optional().describe('updates are scaled by alpha / rank (default: 2 · rank)'),
   targets: z

@@ -15,21 +15,12 @@ import {
   type TokenDataset,
 } from '../data/index.js';
 import { Generator } from '../generate/index.js';
-import {
-  AnnealError,
-  adamW,
-  constantRate,
-  cosine,
-  float32,
-  int32,
-  linear,
-  type Schedule,
-  warmup,
-} from '../index.js';
+import { AnnealError, adamW, float32, int32 } from '../index.js';
 import { flopsPerToken, parameterCount } from '../models/lm/config.js';
 import { languageModelLoss } from '../models/lm/loss.js';
 import { bestCheckpoint, type ModelFiles, measurePeak, type TrainResult, train } from '../train/index.js';
 import { duration } from './format.js';
+import { rateOf } from './rate.js';
 import { type Quantity, type RunContext, type RunOutcome, recipe } from './recipe.js';
 import {
   countAnswerTokens,
@@ -149,16 +140,7 @@ async function derive(config: SftConfig, prepared: Prepared): Promise<Quantity[]
   ];
 }
 
-function scheduleOf({ schedule, optimizer, method }: SftConfig, steps: number): Schedule {
-  const peak = optimizer.lr ?? (method === 'lora' ? 2e-4 : 2e-5);
-  const end = peak * schedule.final;
-  const kinds = {
-    constant: () => constantRate(peak),
-    cosine: () => cosine(peak, steps, end),
-    linear: () => linear(peak, end, steps),
-  };
-  return warmup(Math.round(schedule.warmup * steps), kinds[schedule.kind]());
-}
+const peakRate = ({ optimizer, method }: SftConfig) => optimizer.lr ?? (method === 'lora' ? 2e-4 : 2e-5);
 
 /** Answers to the first prompts of the validation data, each under its prompt. */
 function sampler({ sample, seed }: SftConfig, { bundle, examples }: Prepared) {
@@ -206,7 +188,13 @@ async function run(context: RunContext<SftConfig, Prepared>): Promise<RunOutcome
     inputs: { tokens: int32(shape), targets: int32(shape), weights: float32(shape), ...packed },
     loss: (inputs) => languageModelLoss(model, inputs),
     data: batchesOf(config, prepared.training, prepared.context),
-    optimizer: adamW({ lr: scheduleOf(config, steps), beta1, beta2, weightDecay, clipNorm }),
+    optimizer: adamW({
+      lr: rateOf(config.schedule, peakRate(config), steps),
+      beta1,
+      beta2,
+      weightDecay,
+      clipNorm,
+    }),
     steps,
     microBatches: config.microBatches,
     evaluate: {

@@ -7,3 +7,4 @@ export { type RunLimits, type RunResult, runProgram } from './stack-machine.js';
 export * from './stack-programs.js';
 export { mixTasks, type Range, type Solution, type StepTask, type TaskPart } from './task.js';
 export * from './tokenizer.js';
+export * from './word-problems.js';
