@@ -2,8 +2,8 @@
  * Muon with three orthogonalisations against AdamW on real text (Polar Express, figures 6 and 7, at a size for two
  * processor cores):
  *
- *     anneal run claims/muon                   # a sweep of the learning rate, then three seeds at the best one
- *     anneal run claims/muon seeds=5 steps=800
+ *     anneal run claims/muon                   # a sweep of the learning rate, then five seeds at the best one
+ *     anneal run claims/muon seeds=3 steps=800
  *
  * All arms see the same batches from the same weights. The sweep uses seed 0 and goes on beyond its ends while the best
  * rate is at one; the comparison uses other seeds. Every training is a line of cells.jsonl: a stopped run goes on behind it.
@@ -30,29 +30,35 @@ const rates = (list: readonly number[], whose: string) =>
 
 const schema = z.strictObject({
   steps: z.int().min(2).default(400).describe('training steps of every training'),
-  seeds: z.int().min(2).default(3).describe('trainings of each arm at its best rate'),
-  muonRates: rates([0.02, 0.04, 0.08], 'Muon'),
-  adamRates: rates([4e-3, 8e-3, 16e-3], 'AdamW'),
+  seeds: z.int().min(2).default(5).describe('trainings of each arm at its best rate'),
+  muonRates: rates([0.01, 0.02, 0.04], 'Muon'),
+  adamRates: rates([1e-3, 2e-3, 4e-3], 'AdamW'),
   extensions: z.int().min(0).default(3).describe('rates that may be added where the best one is at an end'),
   auxiliaryRate: z
     .number()
     .positive()
     .default(4e-3)
     .describe("peak rate of AdamW for embedding and gains in Muon's arms"),
+  warmup: z
+    .int()
+    .min(0)
+    .default(100)
+    .describe('steps of a linear rise of all rates: AdamW suffers where it is short'),
+  beta2: z.number().min(0).lt(1).default(0.99).describe("AdamW's decay of the gradients' squares"),
   weightDecay: z.number().min(0).default(0).describe('decoupled weight decay, all arms'),
   ...gptSettings,
 });
 type Config = z.output<typeof schema>;
 
-/** The paper's schedule: constant for 40 % of the steps, then straight to 0; and a short rise. */
-const scheduleOf = (rate: number, steps: number): Schedule =>
-  warmup(Math.min(20, Math.ceil(steps / 10)), warmupStableDecay(rate, 0.4 * steps, 0.6 * steps));
+/** The paper's schedule: constant until 40 % of the steps are done, then straight to 0; and a rise at the start. */
+const scheduleOf = (rate: number, config: Config): Schedule =>
+  warmup(config.warmup, warmupStableDecay(rate, 0.4 * config.steps, 0.6 * config.steps));
 
 function optimizerOf({ coefficients }: Arm, rate: number, config: Config): Optimizer {
-  const { steps, auxiliaryRate, weightDecay } = config;
-  const adam = (peak: number) => ({ lr: scheduleOf(peak, steps), beta2: 0.95, weightDecay });
+  const { auxiliaryRate, weightDecay, beta2 } = config;
+  const adam = (peak: number) => ({ lr: scheduleOf(peak, config), beta2, weightDecay });
   if (!coefficients) return adamW({ ...adam(rate), clipNorm: 1 });
-  const matrices = muon({ lr: scheduleOf(rate, steps), weightDecay, polar: { coefficients } });
+  const matrices = muon({ lr: scheduleOf(rate, config), weightDecay, polar: { coefficients } });
   return groups(
     [
       { name: 'matrices', match: ({ role }) => role === 'matrix', optimizer: matrices },
