@@ -19,8 +19,9 @@ export interface Environment {
 /** Every error reaches the caller as a status with the same text, so only fatal messages go to stderr. */
 const logFatal = 4;
 
-/** OrtDeviceAllocator and OrtMemTypeDefault: memory that the caller owns. */
+/** OrtDeviceAllocator and OrtMemTypeDefault: memory that the caller owns. OrtArenaAllocator: memory that is kept and reused. */
 const deviceAllocator = 0;
+const arenaAllocator = 1;
 const defaultMemory = 0;
 
 let current: Environment | undefined;
@@ -55,9 +56,25 @@ function createEnvironment(threads: number): Environment {
     // One pool for all sessions: pools of their own spin against each other and halve the speed.
     const env = resultOf(api, (out) => api.CreateEnvWithGlobalThreadPools(logFatal, 'anneal', options, out));
     const hostMemory = resultOf(api, (out) => api.CreateCpuMemoryInfo(deviceAllocator, defaultMemory, out));
+    shareArena(ort, env);
     return { ort, env, hostMemory, threads };
   } finally {
     api.ReleaseThreadingOptions(options);
+  }
+}
+
+/**
+ * One arena for the intermediate values of all sessions (each must ask for it). With one of its own, every session
+ * keeps what its largest run needed: a program compiled for eight lengths took 9.4 GB, now 2.2 GB.
+ */
+function shareArena({ api }: Ort, env: Pointer): void {
+  const memory = resultOf(api, (out) => api.CreateCpuMemoryInfo(arenaAllocator, defaultMemory, out));
+  // No limit; regions grow by powers of two; the rest as ONNX Runtime has it.
+  const config = resultOf(api, (out) => api.CreateArenaCfg(0, 0, -1, -1, out));
+  try {
+    check(api, api.CreateAndRegisterAllocator(env, memory, config));
+  } finally {
+    api.ReleaseArenaCfg(config);
   }
 }
 

@@ -69,6 +69,8 @@ function sessionOptions(environment: Environment, request: SessionRequest): Poin
   try {
     check(api, api.SetSessionGraphOptimizationLevel(options, allOptimizations));
     check(api, api.DisablePerSessionThreads(options));
+    // See `shareArena`.
+    set('session.use_env_allocators', '1');
     // A recomputed activation is a deliberate duplicate: merging it with the original would keep both alive.
     set('optimization.disable_specified_optimizers', 'CommonSubexpressionElimination');
     if (request.profile !== undefined) check(api, api.EnableProfiling(options, request.profile));
