@@ -9,7 +9,7 @@ import type { OpenSide } from './side.js';
 export const open: OpenSide = async (file) => {
   const { config, sequences, tokens, threads } = JSON.parse(readFileSync(file, 'utf8')) as SamplingJob;
   configure({ threads });
-  const generator = new Generator(new Transformer(config), { slots: sequences });
+  const generator = new Generator(new Transformer(config), { slots: sequences, blocking: true });
   let seed = 0;
   return {
     about: `anneal, ${threads} threads`,

@@ -17,7 +17,7 @@ const firstCapacity = 256;
 const patience = 16;
 
 /** Steps that have been faster than this, in milliseconds, may hold the calling thread. */
-const shortStep = 3;
+const shortStep = 8;
 
 /** Lets timers, input and other tasks through. Only where that costs microseconds; in browsers it would be milliseconds. */
 const eventLoopTurn: (() => Promise<void>) | undefined =

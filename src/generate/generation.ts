@@ -1,4 +1,6 @@
+import { KeptTokens } from './kept-tokens.js';
 import type { Completion, FinishReason, GeneratedToken } from './request.js';
+import type { SampledToken } from './sampler.js';
 
 /** A sequence that is being generated: its tokens as they come, and all of it at the end. */
 export interface Generation extends AsyncIterable<GeneratedToken> {
@@ -14,7 +16,7 @@ export interface Generation extends AsyncIterable<GeneratedToken> {
  */
 export class GenerationStream implements Generation {
   readonly result: Promise<Completion>;
-  readonly #tokens: GeneratedToken[] = [];
+  readonly #kept = new KeptTokens();
   readonly #onCancel: () => void;
   #text = '';
   #end: { reason: FinishReason } | { error: unknown } | undefined;
@@ -38,27 +40,19 @@ export class GenerationStream implements Generation {
     if (!this.#end) this.#onCancel();
   }
 
-  push(token: GeneratedToken): void {
-    this.#tokens.push(token);
-    this.#text += token.text;
-    this.#notify();
+  /** @param text what the token completes */
+  push(token: SampledToken, text: string): void {
+    this.#kept.push(token, text);
+    if (text !== '') this.#text += text;
+    if (this.#wake.length > 0) this.#notify();
   }
 
   /** @param rest text that belongs to no token, because none came after it */
   finish(reason: FinishReason, rest = ''): void {
     if (this.#end) return;
     this.#end = { reason };
-    const length = this.#tokens.length;
-    const tokens = new Int32Array(length);
-    const logprobs = new Float32Array(length);
-    const sampledLogprobs = new Float32Array(length);
-    this.#tokens.forEach((one, i) => {
-      tokens[i] = one.token;
-      logprobs[i] = one.logprob;
-      sampledLogprobs[i] = one.sampledLogprob;
-    });
     this.#settle.resolve({
-      ...{ tokens, logprobs, sampledLogprobs },
+      ...this.#kept.arrays(),
       text: this.#text + rest,
       finishReason: reason,
     });
@@ -77,7 +71,7 @@ export class GenerationStream implements Generation {
     let next = 0;
     try {
       while (true) {
-        while (next < this.#tokens.length) yield this.#tokens[next++]!;
+        while (next < this.#kept.length) yield this.#kept.at(next++);
         if (this.#end) break;
         await new Promise<void>((resolve) => this.#wake.push(resolve));
       }

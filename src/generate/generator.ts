@@ -31,7 +31,7 @@ export interface GeneratorOptions {
    */
   batchInvariant?: boolean | 'history';
   /**
-   * Lets decoding steps that take less than 3 ms hold the calling thread instead of another one: faster for small
+   * Lets decoding steps that take less than 8 ms hold the calling thread instead of another one: faster for small
    * models, at the cost of everything else in the process, which gets its turn only between two steps. Default false.
    */
   blocking?: boolean;

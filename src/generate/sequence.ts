@@ -2,7 +2,7 @@ import { AnnealError } from '../core/errors.js';
 import type { StreamDecoder, Tokenizer } from '../data/tokenizer.js';
 import { GenerationStream } from './generation.js';
 import type { FinishReason, GenerationRequest } from './request.js';
-import type { SampledToken, Sampler } from './sampler.js';
+import type { Sampler } from './sampler.js';
 import { SamplingState } from './sampling-state.js';
 import { StopMatcher } from './stop.js';
 
@@ -100,7 +100,7 @@ export class Sequence {
     const sampled = sampler.sample(logits, this.#sampling, this.#top);
     this.#append(sampled.token);
     const { text, reason } = this.#read(sampled.token);
-    this.stream.push({ ...sampled, text } satisfies SampledToken & { text: string });
+    this.stream.push(sampled, text);
     if (reason) this.stream.finish(reason);
     return reason !== undefined;
   }

@@ -18,6 +18,7 @@ export class StopMatcher {
 
   /** Text before the first stop string is let through, what follows is dropped. */
   push(piece: string): StopResult {
+    if (this.#stops.length === 0) return { text: piece, stopped: false };
     const text = this.#held + piece;
     let first = -1;
     for (const stop of this.#stops) {

@@ -285,7 +285,7 @@ export class Assembler {
   prefetch(from: Memory): void {
     const [, x, b] = extensions(0, from);
     this.byte(0x40 | (x << 1) | b, 0x0f, 0x18);
-    this.#modRm(0, from, 0, 0);
+    this.#modRm(1, from, 0, 0);
   }
   /** Copies rcx words of 8 bytes from rsi to rdi, upwards. */
   copyWords(): void {

@@ -82,6 +82,15 @@ export function momentum({ decay = 0, fresh = 0 }: Numbers): Formula {
   return f;
 }
 
+/** x, weight → x / rms(x) · weight. */
+export function rmsNorm({ columns = 1, epsilon = 0 }: Numbers): Formula {
+  const f = new Formula();
+  const x = f.matrix(0);
+  const variance = f.add(f.mul(f.sumOf(f.mul(x, x)), 1 / columns), epsilon);
+  f.write(2, f.mul(f.mul(x, f.div(1, f.sqrt(variance))), f.row(1)));
+  return f;
+}
+
 /** x, weight, 1/rms, g → dx, and sums of g·x̂ over the rows of each task. */
 export function rmsNormGrad({ columns = 1 }: Numbers): Formula {
   const f = new Formula();

@@ -66,6 +66,14 @@ const kinds: Readonly<Record<string, Kind>> = {
       [1, 1],
     ],
   },
+  rmsNorm: {
+    formula: formulas.rmsNorm,
+    byRow: true,
+    matrices: [0],
+    others: { 1: 'row' },
+    outputs: ['matrix'],
+    inPlace: [[0, 0]],
+  },
   rmsNormGrad: {
     formula: formulas.rmsNormGrad,
     byRow: true,
@@ -135,7 +143,7 @@ export function rowOperator(request: KernelRequest): RowOperator | undefined {
   // A flat array is cut into tasks of one "row" each.
   const cut = kind.byRow ? columns : taskElements;
   const perTask = kind.byRow ? rowsPerTask(request.attributes, columns) : 1;
-  const built: formulas.Numbers = request.kind === 'rmsNormGrad' ? { columns } : numbers;
+  const built: formulas.Numbers = request.kind.startsWith('rmsNorm') ? { ...numbers, columns } : numbers;
   return {
     code: `${request.kind}${JSON.stringify(built)}${isCausal}`,
     formula: () => kind.formula(built),

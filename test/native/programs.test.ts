@@ -114,6 +114,19 @@ describe.each(sets)('nodes by machine code in %s', (set) => {
     },
   );
 
+  it.each([[[1, 3]], [[5, 8]], [[2, 33, 33]], [[128, 256]]])(
+    'RMSNorm of %j without a gradient',
+    async (shape) => {
+      replaceKernels({ set });
+      const { native, plain, exact } = await threeWays({ x: shape, w: shape.slice(-1) }, ({ x, w }) => ({
+        y: rmsNorm(x!, w!, 1e-5),
+      }));
+      expect(native.kernels).toEqual({ rmsNorm: 1 });
+      expectSame(native.results.y!, exact.y!, 1e-6);
+      expectSame(native.results.y!, plain.results.y!.data, 2e-6);
+    },
+  );
+
   it.each([
     [1, 3],
     [5, 8],

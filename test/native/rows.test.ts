@@ -178,6 +178,30 @@ describe.each(sets)('row kernels in %s', (set) => {
     );
   });
 
+  it.each([1, 3, 8, 17, 40, 256])('RMSNorm of %i columns', (columns) => {
+    const rows = 7;
+    const epsilon = 1e-5;
+    const [x, w] = [noise(rows * columns, 3), noise(columns, 1, 5)];
+    // A row of zeros, a small one that epsilon counts for, and one that is no number.
+    x.fill(0, columns, 2 * columns);
+    for (let j = 0; j < columns; j++) x[2 * columns + j]! *= 1e-4;
+    x[4 * columns] = Number.NaN;
+    const y = floats(Array(rows * columns + 8).fill(7));
+    const run = callable(formulas.rmsNorm({ columns, epsilon }), set);
+    run([x, w, y], rowParameters(rows * columns, 3, columns), [2, 0, 1]);
+    const expected = Array.from({ length: rows }, (_, i) => {
+      const row = [...x.subarray(i * columns, (i + 1) * columns)];
+      const scale = 1 / Math.sqrt(row.reduce((sum, v) => sum + v * v, 0) / columns + epsilon);
+      return row.map((v, j) => v * scale * w[j]!);
+    });
+    for (const [i, row] of expected.entries()) {
+      const mine = y.subarray(i * columns, (i + 1) * columns);
+      if (i === 4) expect(mine.every(Number.isNaN)).toBe(true);
+      else expectClose(mine, row, 5e-7);
+    }
+    expect(y.subarray(-8).every((v) => v === 7)).toBe(true);
+  });
+
   it.each([1, 3, 8, 17, 40])('RMSNorm backward with %i columns, sums by task', (columns) => {
     const rows = 7;
     const perTask = 3;

@@ -32,6 +32,10 @@ const rmsNormOp = defineOp<Normal>({
   },
   lower(b, node, { epsilon }) {
     if (!b.allowsMicrosoft || node.outputs[0]!.dtype !== 'float32') return false;
+    const [y, r] = b.outputs;
+    const inputs = node.inputs.map((type, i) => ({ name: b.inputs[i]!, type }));
+    // A gradient wants 1/rms too, which the operator does not leave.
+    if (!r && b.kernel('rmsNorm', { epsilon }, inputs, [{ name: y!, type: node.outputs[0]! }])) return true;
     b.emitAll('SimplifiedLayerNormalization', b.inputs, {
       attributes: { axis: -1, epsilon: { float: epsilon }, stash_type: 1 },
       outputs: b.outputs[1] ? b.outputs : b.outputs.slice(0, 1),
