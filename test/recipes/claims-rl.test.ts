@@ -5,20 +5,20 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { Rng } from '../../src/index.js';
 import { planOf, rlClaim } from '../../src/recipes/claims/rl.js';
 import type { Measure, RlCell, RlExperiment } from '../../src/recipes/claims/rl-cells.js';
-import { first, last } from '../../src/recipes/claims/rl-cells.js';
+import { first, last, late } from '../../src/recipes/claims/rl-cells.js';
 import { balancedSolutions } from '../../src/recipes/claims/rl-evaluate.js';
 import { rlExperiments } from '../../src/recipes/claims/rl-experiments.js';
 import { follow, type Point } from '../../src/recipes/claims/rl-follow.js';
 import { rlSettings } from '../../src/recipes/claims/rl-settings.js';
 import { contrastText, experimentTable, meanText } from '../../src/recipes/claims/rl-tables.js';
-import { habitTask } from '../../src/recipes/claims/rl-task.js';
+import { habitTask, habitWords } from '../../src/recipes/claims/rl-task.js';
 import { launch } from '../../src/recipes/launch.js';
 import { interleave, type Phase } from '../../src/rl/index.js';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'anneal-claims-rl-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const words = ['apple', 'bread', 'chair', 'drive', 'tight', 'tool', 'stone'];
+const words = ['apple', 'bread', 'chair', 'drive', 'tool', 'stone'];
 
 describe('habitTask', () => {
   const task = habitTask(words, [1, 3], 4);
@@ -31,19 +31,21 @@ describe('habitTask', () => {
     expect(wrong).toEqual({ steps: ['#1 a', '#2 b'], answer: 'ab' });
     expect(task.isConsistent(problem, wrong)).toBe(true);
     expect(task.stepLabels(problem, wrong.steps)).toEqual([false, false]);
-    // What a verification says of a step can be compared with what the step says.
-    expect(task.restate(problem, wrong.steps)).toEqual(['1 e', '2 d']);
-    expect(wrong.steps.map(task.stated)).toEqual(['1 a', '2 b']);
+    // What a step says, and what it should say.
+    expect(task.restate(problem, wrong.steps)).toEqual(['1ae', '2bd']);
+    expect(wrong.steps.map(task.stated)).toEqual(['1aa', '2bb']);
   });
 
   it('gives solutions of which every second one is right', () => {
     const solutions = balancedSolutions(task, 12);
-    const wanted = solutions.map((_, i) => i % 2 === 0);
-    // "tight" begins with its last letter: a problem of it alone has no wrong solution.
-    const possible = solutions.map(({ problem }) => problem.words.some((word) => word !== 'tight'));
-    solutions.forEach(({ isCorrect }, i) => {
-      if (possible[i]) expect(isCorrect).toBe(wanted[i]);
-    });
+    expect(solutions.map(({ isCorrect }) => isCorrect)).toEqual(solutions.map((_, i) => i % 2 === 0));
+  });
+
+  it('draws words whose first and last letters differ and are of a few', () => {
+    const drawn = habitWords(500);
+    expect(new Set(drawn.map((word) => word[0]))).toEqual(new Set('acelst'));
+    expect(new Set(drawn.map((word) => word[4]))).toEqual(new Set('acelst'));
+    expect(drawn.every((word) => /^[a-z]{5}$/.test(word) && word[0] !== word[4])).toBe(true);
   });
 });
 
@@ -181,19 +183,24 @@ describe('tables', () => {
   });
 
   it('leave out what an arm does not have', () => {
-    const measures: Measure[] = [first('start', 'accuracy'), last('F1', 'outcomeF1')];
+    const measures: Measure[] = [
+      first('start', 'accuracy'),
+      late('late', 'accuracy'),
+      last('F1', 'outcomeF1'),
+    ];
     const experiment = {
       ...rlExperiments.tango,
       measures,
       arms: ['a', 'b'].map((name) => ({ name, run: async () => [] })),
       contrasts: [['b', 'a']],
     } satisfies RlExperiment;
-    const table = experimentTable(experiment, [cell('a', 0, [0.25]), cell('b', 0, [0.5])]);
+    const table = experimentTable(experiment, [cell('a', 0, [0.25, 1, 0.5, 0.6]), cell('b', 0, [0.5, 0.1])]);
     expect(table).toBe(
       [
         '| 1 seeds | a | b | b against a |',
         '| --- | --- | --- | --- |',
         '| start, % | 25.0 | 50.0 | +25.0 |',
+        '| late, % | 70.0 | 30.0 | −40.0 |',
         '| F1, % | – | – | – |',
       ].join('\n'),
     );

@@ -74,3 +74,12 @@ export const first = (name: string, metric: string): Measure => ({
   ...last(name, metric),
   value: (points) => points[0]?.[metric],
 });
+
+/** Mean of the metric over the last three points that have it: small evaluations are noisy. */
+export const late = (name: string, metric: string): Measure => ({
+  ...last(name, metric),
+  value: (points) => {
+    const values = points.flatMap((point) => point[metric] ?? []).slice(-3);
+    return values.length > 0 ? values.reduce((a, b) => a + b, 0) / values.length : undefined;
+  },
+});

@@ -1,6 +1,6 @@
 /** Claims about verifiers that go wrong: class imbalance, and one that praises the wrong steps. */
 import type { LastLetterProblem, Range, ScriptedVerifier } from '../../rl/index.js';
-import { last, type Measure, type RlExperiment } from './rl-cells.js';
+import { last, late, type Measure, type RlExperiment } from './rl-cells.js';
 import { tangoArm } from './rl-tango.js';
 import { longest } from './rl-world.js';
 
@@ -21,15 +21,15 @@ export const balanceExperiment: RlExperiment = {
   name: 'balance',
   title: 'Class balancing, where few solutions are right',
   claim:
-    'Without class weights the verifier ends at "always incorrect"; with them not: F1 differs by 0.2 or more. Measured on solutions of the generator.',
+    'Without class weights the verifier ends at "always incorrect"; with them not: F1 differs by 0.2 or more. Measured on solutions of the generator, over the last three of nine evaluations.',
   arms: [unbalanced, squareRoot, inverse],
   measures: [
-    last('solutions that are right', 'actuallyCorrect'),
-    last('verdicts "correct"', 'predictedCorrect'),
-    last('F1 of answers', 'outcomeF1'),
-    last('balanced accuracy of answers', 'outcomeBalanced'),
-    last('accuracy of answers', 'outcomeAccuracy'),
-    last('F1 of steps', 'stepF1'),
+    late('solutions that are right', 'actuallyCorrect'),
+    late('verdicts "correct"', 'predictedCorrect'),
+    late('F1 of answers', 'outcomeF1'),
+    late('balanced accuracy of answers', 'outcomeBalanced'),
+    late('accuracy of answers', 'outcomeAccuracy'),
+    late('F1 of steps', 'stepF1'),
   ],
   contrasts: [
     ['square root', 'no balancing'],

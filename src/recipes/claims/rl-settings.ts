@@ -30,7 +30,7 @@ export const rlSettings = z.strictObject({
   lr: z.number().positive().default(1e-3).describe('learning rate of AdamW in reinforcement learning'),
   prompts: positive(24).describe('problems of a step'),
   samples: positive(6).describe('responses to each'),
-  problems: positive(100).describe('held-out problems of an evaluation'),
+  problems: positive(64).describe('held-out problems of an evaluation'),
   model: section({
     layers: positive(2).describe('layers of every policy'),
     dim: positive(64).describe('width'),
@@ -39,10 +39,11 @@ export const rlSettings = z.strictObject({
   warmStart: section({
     steps: positive(700).describe('supervised updates before reinforcement'),
     batch: positive(16).describe('rows of a batch'),
-    examples: positive(12_000).describe('examples'),
-    accuracy: share(0.33).describe('share of right steps in the solutions'),
-    verifierAccuracy: share(0.75).describe('share of right restatements in the verifications'),
-    ratingAccuracy: share(0.65).describe('share of right scores in the ratings'),
+    examples: positive(15_000).describe('examples'),
+    accuracy: share(0.3).describe('share of right steps in the solutions'),
+    verifierAccuracy: share(0.75).describe(
+      'share of steps of which verifications and ratings say what they should be',
+    ),
     domainAccuracy: share(0.7).describe('share of right steps in arithmetic and programs'),
   }),
 });

@@ -91,7 +91,7 @@ export function tangoArm(arm: TangoArm): RlArm {
 }
 
 const sparse: Range = [longest, longest];
-const common = { words: sparse, verifierWords: [1, longest] as Range, steps: 72, every: 6 };
+const common = { words: sparse, verifierWords: [1, longest] as Range, steps: 60, every: 6 };
 
 const grpo = tangoArm({
   ...common,

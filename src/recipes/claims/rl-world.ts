@@ -1,4 +1,4 @@
-/** What all arms of the claims about reinforcement learning share: tasks, words, and a warm start for each seed. */
+/** What all arms of the claims about reinforcement learning share: tasks, tokenizer, and a warm start for each seed. */
 import path from 'node:path';
 import { AnnealError, adamW, constantRate, Rng } from '../../index.js';
 import { llamaConfig, Transformer } from '../../models/index.js';
@@ -10,17 +10,21 @@ import {
   type PolicyOptions,
   protocolTokenizer,
   type Range,
-  ratingExample,
   type StepTask,
   solutionExample,
   stackPrograms,
   type TextExample,
-  verificationExample,
 } from '../../rl/index.js';
 import { warmStart } from '../../rl/warm-start.js';
-import { readWords } from '../tango-players.js';
 import type { RlConfig } from './rl-settings.js';
-import { habitLengths, habitTask } from './rl-task.js';
+import {
+  habitDrill,
+  habitLengths,
+  habitRating,
+  habitTask,
+  habitVerification,
+  habitWords,
+} from './rl-task.js';
 
 /** Longest problem of the last-letter task, in words. */
 export const longest = 4;
@@ -40,15 +44,10 @@ export class World {
   readonly lengths = habitLengths(longest);
   readonly #starts = new Map<string, Promise<Transformer | undefined>>();
 
-  private constructor(
-    readonly config: RlConfig,
-    private readonly words: readonly string[],
-  ) {
-    this.tokenizer = protocolTokenizer([this.letters([1, longest]), mathTask, codeTask]);
-  }
+  private readonly words = habitWords(4000);
 
-  static async open(config: RlConfig): Promise<World> {
-    return new World(config, await readWords());
+  constructor(readonly config: RlConfig) {
+    this.tokenizer = protocolTokenizer([this.letters([1, longest]), mathTask, codeTask]);
   }
 
   /** The last-letter task with problems of so many words. */
@@ -109,17 +108,17 @@ export class World {
     return step < steps ? undefined : model;
   }
 
-  /** Solutions, verifications and ratings in equal shares; problems of this seed never come again. */
+  /** As many solutions, verifications and ratings, and twice as many drills; problems of this seed never come again. */
   #letterExamples(own: number): TextExample[] {
-    const { examples, accuracy, verifierAccuracy, ratingAccuracy } = this.config.warmStart;
+    const { examples, accuracy, verifierAccuracy } = this.config.warmStart;
     const task = this.letters([1, longest]);
     const seed = own + 1_000_003;
+    // About as many right as wrong steps: what a step says must be no hint at what it should say.
+    const judged = { seed, accuracy: 0.6, verifierAccuracy };
     return Array.from({ length: examples }, (_, i) => {
-      if (i % 3 === 0) return solutionExample(task, i, { seed, accuracy });
-      // About as many right as wrong steps: what a step says must be no hint at what it should say.
-      const judged = { seed, accuracy: 0.6 };
-      if (i % 3 === 1) return verificationExample(task, i, { ...judged, verifierAccuracy });
-      return ratingExample(task, i, { ...judged, ratingAccuracy });
+      if (i % 5 >= 3) return habitDrill(i, longest, seed);
+      if (i % 5 === 0) return solutionExample(task, i, { seed, accuracy });
+      return i % 5 === 1 ? habitVerification(task, i, judged) : habitRating(task, i, judged);
     });
   }
 

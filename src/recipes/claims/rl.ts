@@ -91,7 +91,7 @@ export const rlClaim = recipe({
   name: 'claims/rl',
   summary: 'reinforcement learning: Tango, its verifier and ablations, RISE, AceReason, misleading verifiers',
   config: rlSettings,
-  prepare: (config) => World.open(config),
+  prepare: (config) => new World(config),
   derive: (config, world) => [
     { name: 'runs', value: planOf(config).length, unit: '' },
     { name: 'parameters', value: countParameters(world.model(0)), unit: 'parameters' },
