@@ -56,6 +56,7 @@ const memoryOf = (t: Tensor): Tensor => (t.node.op.view ? memoryOf(t.node.inputs
 const updatedInputs: Readonly<Record<string, Readonly<Record<number, number>>>> = {
   cachedAttention: { 1: 3, 2: 4 },
   decodeAttention: { 1: 1, 2: 2 },
+  pathStep: { 1: 5, 2: 6 },
   cacheWrite: { 0: 0 },
   adamw: { 0: 0, 1: 1, 2: 2 },
 };
