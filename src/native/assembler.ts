@@ -281,11 +281,14 @@ export class Assembler {
     this.byte(0xe8);
     this.#reference(label);
   }
-  /** Asks for a cache line ahead of its use. An address that is nobody's does no harm. */
-  prefetch(from: Memory): void {
+  /**
+   * Asks for a cache line ahead of its use. An address that is nobody's does no harm. `once`: it is used only once, so that the
+   * outer caches need not keep it.
+   */
+  prefetch(from: Memory, once = false): void {
     const [, x, b] = extensions(0, from);
     this.byte(0x40 | (x << 1) | b, 0x0f, 0x18);
-    this.#modRm(1, from, 0, 0);
+    this.#modRm(once ? 0 : 1, from, 0, 0);
   }
   /** Copies rcx words of 8 bytes from rsi to rdi, upwards. */
   copyWords(): void {

@@ -177,7 +177,10 @@ export class BlockCompiler {
     a.jumpIf('less', token);
   }
 
-  /** Products of the query with the keys; the values are asked for meanwhile. */
+  /**
+   * Products of the query with the keys; the values are asked for meanwhile, as lines that are used once: with many rows the
+   * last cache will have forgotten them by the next step anyway, while the weights can stay there.
+   */
   protected scores(): void {
     const a = this.a;
     const vectors = this.head / a.width;
@@ -192,7 +195,7 @@ export class BlockCompiler {
         if (v < chains) a.vector('mul', sum, key, query);
         else a.vector('fma231', sum, key, query);
       }
-      for (let offset = 0; offset < this.head; offset += cacheLine) a.prefetch({ base: r9, offset });
+      for (let offset = 0; offset < this.head; offset += cacheLine) a.prefetch({ base: r9, offset }, true);
       for (let n = chains; n > 1; n = Math.ceil(n / 2)) {
         for (let i = 0; i + Math.ceil(n / 2) < n; i++) a.vector('add', i, i, i + Math.ceil(n / 2));
       }
@@ -274,7 +277,8 @@ export class BlockCompiler {
       this.overTokens([r8, r9], () => {
         a.vector('broadcast', weight, 0, this.score(rcx));
         each((i, offset) => a.vector('fma231', i, weight, { base: r8, offset }));
-        for (let i = 0; i < count * a.width; i += cacheLine) a.prefetch({ base: r9, offset: start + i });
+        for (let i = 0; i < count * a.width; i += cacheLine)
+          a.prefetch({ base: r9, offset: start + i }, true);
       });
       each((i, offset) => a.vector('store', i, 0, this.vector('sums', offset)));
     }

@@ -159,6 +159,7 @@ const vexAndGeneral: readonly Case[] = [
   ],
   [(a) => a.prefetch({ base: r9, offset: 64 }), '410f184940', 'prefetcht0 BYTE PTR [r9+0x40]'],
   [(a) => a.prefetch({ base: rax, index: r8, scale: 4 }), '420f180c80', 'prefetcht0 BYTE PTR [rax+r8*4]'],
+  [(a) => a.prefetch({ base: r9, offset: 64 }, true), '410f184140', 'prefetchnta BYTE PTR [r9+0x40]'],
   [(a) => a.copyWords(), 'f348a5', 'rep movs QWORD PTR es:[rdi],QWORD PTR ds:[rsi]'],
   [(a) => a.zeroUpper(), 'c5f877', 'vzeroupper'],
   [(a) => a.mov(rax, r15), '498bc7', 'mov rax,r15'],
