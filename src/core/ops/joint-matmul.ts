@@ -45,6 +45,7 @@ const jointMatmulOp = defineOp({
         [40, 128],
         [40, 64],
       ],
+      // Of a kernel's size. The gradient is that of the parts, which the case before checks: it does not depend on sizes.
       gradient: false,
     },
   ],
@@ -80,6 +81,7 @@ export const swigluOp = defineOp({
         [48, 96],
       ],
       tolerance: 4e-6,
+      // As above.
       gradient: false,
     },
   ],
