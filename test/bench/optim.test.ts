@@ -48,7 +48,12 @@ describe('the suite of optimisers', () => {
     const values = Object.fromEntries(ROW_IDS.map((id) => [id, rowOf(id, result)]));
     expect(values['muon-share']).toMatchObject({ value: 10, target: 10, met: true, unit: '%' });
     expect(values['muon-share-plain']).toMatchObject({ value: expect.closeTo(55, 9), met: null });
-    expect(values['muon-share-saving']).toMatchObject({ value: expect.closeTo(5.5, 9), target: 5, met: true, unit: 'x' });
+    expect(values['muon-share-saving']).toMatchObject({
+      value: expect.closeTo(5.5, 9),
+      target: 5,
+      met: true,
+      unit: 'x',
+    });
     expect(values['muon-vs-torch']).toMatchObject({ value: 2.5, peer: 'PyTorch 2', better: 'higher' });
     expect(values['muon-ms-torch']).toMatchObject({ value: 250, unit: 'ms' });
   });
