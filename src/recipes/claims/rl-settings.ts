@@ -44,6 +44,7 @@ export const rlSettings = z.strictObject({
     verifierAccuracy: share(0.75).describe(
       'share of steps of which verifications and ratings say what they should be',
     ),
+    copies: z.boolean().default(true).describe('whether drills also teach to put letters into an answer'),
     domainAccuracy: share(0.7).describe('share of right steps in arithmetic and programs'),
   }),
 });

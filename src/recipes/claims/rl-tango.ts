@@ -24,6 +24,8 @@ interface TangoArm {
   /** Steps of the counted phase, and from one evaluation to the next. */
   steps: number;
   every: number;
+  /** Problems of a generator's step. Default: as configured. */
+  prompts?: number;
   warmUp?: number;
   alpha?: Omit<CoefficientOptions, 'updates'>;
   fixed?: 'generator' | 'verifier';
@@ -35,12 +37,15 @@ interface TangoArm {
 }
 
 function phasesOf(world: World, arm: TangoArm, seed: number, generator: Policy, verifier: Policy) {
-  const { warmUp = 8, alpha = { kind: 'exponential', start: 0.5, end: 1e-3 }, oversample = 2 } = arm;
+  const { warmUp = 16, alpha = { kind: 'exponential', start: 0.5, end: 1e-3 }, oversample = 2 } = arm;
   const { prompts, samples } = world.config;
   const { solution, verification } = world.lengths;
   const updates = world.scaled(arm.steps);
   return tangoPhases<LastLetterProblem>({
-    generator: { policy: generator, prompts, samples, maxTokens: solution, flat: 'drop' },
+    generator: {
+      ...{ policy: generator, prompts: Math.min(prompts, arm.prompts ?? prompts), samples },
+      ...{ maxTokens: solution, flat: 'drop' },
+    },
     verifier: {
       ...{ policy: verifier, prompts, samples, oversample, maxTokens: verification, flat: 'drop' },
       task: world.letters(arm.verifierWords ?? arm.words),
@@ -91,7 +96,14 @@ export function tangoArm(arm: TangoArm): RlArm {
 }
 
 const sparse: Range = [longest, longest];
-const common = { words: sparse, verifierWords: [1, longest] as Range, steps: 60, every: 6 };
+/** Few problems a step: with one right solution in a hundred, most steps of GRPO have nothing to learn from. */
+const common = {
+  words: sparse,
+  verifierWords: [1, longest] as Range,
+  prompts: 8,
+  steps: 60,
+  every: 6,
+};
 
 const grpo = tangoArm({
   ...common,

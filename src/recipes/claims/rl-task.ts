@@ -141,6 +141,17 @@ export function habitDrill(index: number, count: number, seed: number): TextExam
   return { prompt: '\n', completion: formatVerification(judged, isAll) };
 }
 
+/**
+ * A solution of nothing: letters, and an answer made of them. Otherwise a small model copies badly, its answers do not follow
+ * from its steps, and the gate of step rewards says so instead of saying which steps are right.
+ */
+export function habitCopy(index: number, count: number, seed: number): TextExample {
+  const rng = new Rng(seed, 'habit copy').split(index);
+  const said = Array.from({ length: count }, () => outer[rng.integers(1, 0, outer.length)[0]!]!);
+  const steps = said.map((letter, k) => `#${k + 1} ${letter}`);
+  return { prompt: '\n', completion: formatSolution({ steps, answer: said.join('') }) };
+}
+
 /** Tokens of a question, and room for the longest solution and verification. */
 export const habitLengths = (longest: number) => ({
   question: 6 * longest + 1,

@@ -18,6 +18,7 @@ import {
 import { warmStart } from '../../rl/warm-start.js';
 import type { RlConfig } from './rl-settings.js';
 import {
+  habitCopy,
   habitDrill,
   habitLengths,
   habitRating,
@@ -108,14 +109,15 @@ export class World {
     return step < steps ? undefined : model;
   }
 
-  /** As many solutions, verifications and ratings, and twice as many drills; problems of this seed never come again. */
+  /** As many solutions, verifications and ratings, and two drills for each; problems of this seed never come again. */
   #letterExamples(own: number): TextExample[] {
-    const { examples, accuracy, verifierAccuracy } = this.config.warmStart;
+    const { examples, accuracy, verifierAccuracy, copies } = this.config.warmStart;
     const task = this.letters([1, longest]);
     const seed = own + 1_000_003;
     // About as many right as wrong steps: what a step says must be no hint at what it should say.
     const judged = { seed, accuracy: 0.6, verifierAccuracy };
     return Array.from({ length: examples }, (_, i) => {
+      if (i % 5 === 4 && copies) return habitCopy(i, longest, seed);
       if (i % 5 >= 3) return habitDrill(i, longest, seed);
       if (i % 5 === 0) return solutionExample(task, i, { seed, accuracy });
       return i % 5 === 1 ? habitVerification(task, i, judged) : habitRating(task, i, judged);
