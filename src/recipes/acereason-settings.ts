@@ -36,8 +36,8 @@ const stage = z.strictObject({
 });
 
 const hard = { atMost: 4, of: 8 };
-const math = { domain: 'math', batch: 16, lr: 3e-4, temperature: 1 } as const;
-const code = { domain: 'code', batch: 16, lr: 3e-4 } as const;
+const math = { domain: 'math', batch: 16, lr: 1.5e-4, temperature: 1 } as const;
+const code = { domain: 'code', batch: 16, lr: 1.5e-4 } as const;
 
 /** The paper's six stages in small: lengths that the longest chains do not fit into at first, hard prompts, code, hard prompts. */
 const smallStages: z.input<typeof stage>[] = [
@@ -90,18 +90,18 @@ const model = section({
 
 /** Supervised start of the small model. */
 const warmStart = section({
-  steps: positive(500).describe('updates'),
+  steps: positive(800).describe('updates'),
   batch: positive(16).describe('rows of a batch'),
   examples: positive(8000).describe('solutions, half of them programs'),
-  accuracy: share(0.7).describe('probability that a step of a chain is right'),
-  programAccuracy: share(0.9).describe('probability that an instruction of a program is'),
+  accuracy: share(0.8).describe('probability that a step of a chain is right'),
+  programAccuracy: share(1).describe('probability that an instruction of a program is'),
 });
 
 const evaluate = section({
   every: positive(10).describe('updates from one evaluation of both domains to the next'),
   problems: positive(100).describe('held-out problems of each'),
   samples: positive(4).describe('answers to each'),
-  temperature: z.number().positive().default(0.6).describe('of these answers'),
+  temperature: z.number().positive().default(1).describe('of these answers'),
 });
 
 /** Settings of the recipe. */

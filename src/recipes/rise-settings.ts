@@ -21,13 +21,13 @@ const model = section({
   heads: positive(4).describe('attention heads'),
 });
 
-/** Supervised start: both formats, some of the steps, and nothing of the judgement. */
+/** Supervised start: both formats, and steps and ratings that are often wrong. */
 const warmStart = section({
   steps: positive(500).describe('updates'),
   batch: positive(16).describe('rows of a batch'),
   count: range(1, 2).describe('steps of the short problems, whose solutions are right'),
   accuracy: share(0.7).describe('probability that a step of a long solution is right'),
-  ratingAccuracy: share(0.7).describe('probability that an example rates a solution as it deserves'),
+  restatedAccuracy: share(0.7).describe('probability that a rating restates a step rightly'),
   examples: positive(8000).describe('examples, half of them ratings'),
 });
 

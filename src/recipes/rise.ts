@@ -54,7 +54,7 @@ function lengthsOf({ task: { kind, count, modulus, letters } }: RiseConfig) {
   // `<step>#12 c</step>`, or `<step>+3=7</step>`.
   const step = kind === 'last-letter' ? 5 + String(n).length : 4 + 2 * digits;
   const answer = kind === 'last-letter' ? n : digits;
-  return { question, solution: n * step + answer + 10, rating: n * (3 + digits) + 6 };
+  return { question, solution: n * step + answer + 10, rating: n * (5 + digits) + 6 };
 }
 
 async function makeGame(config: RiseConfig): Promise<Game> {
@@ -77,7 +77,7 @@ async function makeGame(config: RiseConfig): Promise<Game> {
 
 /** Half of the examples are solutions, half ratings; of each, half are of short problems. */
 function examplesOf({ warmStart, seed }: RiseConfig, { task, shortTask }: Game): TextExample[] {
-  const { accuracy, ratingAccuracy, examples } = warmStart;
+  const { accuracy, restatedAccuracy, examples } = warmStart;
   // Problems of another seed are other problems: none of these comes again later.
   const own = seed + 1_000_003;
   return Array.from({ length: examples }, (_, i) => {
@@ -85,7 +85,10 @@ function examplesOf({ warmStart, seed }: RiseConfig, { task, shortTask }: Game):
     const chosen = isShort ? shortTask : task;
     if (i % 2 === 0) return solutionExample(chosen, i, { seed: own, accuracy: isShort ? 1 : accuracy });
     // Solutions are wrong about as often as the policy's own will be.
-    return ratingExample(chosen, i, { seed: own, accuracy: 0.5 + accuracy / 2, ratingAccuracy });
+    return ratingExample(chosen, i, {
+      ...{ seed: own, accuracy: 0.5 + accuracy / 2, verdicts: true },
+      restatedAccuracy: isShort ? 1 : restatedAccuracy,
+    });
   });
 }
 

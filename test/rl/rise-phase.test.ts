@@ -157,4 +157,19 @@ describe('an evaluation of RISE', () => {
       );
     }
   });
+
+  it('teaches verdicts that follow from what is restated, right or not', () => {
+    for (const restatedAccuracy of [0, 1]) {
+      for (let i = 0; i < 20; i++) {
+        const { prompt, completion } = ratingExample(task, i, { seed: 4, verdicts: true, restatedAccuracy });
+        const stated = [...prompt.matchAll(/<step>(.)<\/step>/g)].map(([, letter]) => letter);
+        const judged = [...completion.matchAll(/<step>(.) (\w+)<\/step>/g)];
+        // Every step should say "a"; a wholly noisy solution says "b".
+        expect(judged.map(([, said]) => said)).toEqual(stated.map(() => (restatedAccuracy ? 'a' : 'b')));
+        const agree = judged.map(([, said], k) => said === stated[k]);
+        expect(judged.map(([, , verdict]) => verdict === 'CORRECT')).toEqual(agree);
+        expect(statedScore(completion)).toBe(agree.every(Boolean) ? 1 : -0.5);
+      }
+    }
+  });
 });
