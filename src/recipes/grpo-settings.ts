@@ -55,7 +55,7 @@ const clip = section({
 });
 
 const optimizer = section({
-  lr: z.number().positive().optional().describe('peak learning rate (default: 2e-4 for lora, 2e-6 for full)'),
+  lr: z.number().positive().optional().describe('peak learning rate (default: 6e-4 for lora, 2e-6 for full)'),
   beta1: z.number().min(0).lt(1).default(0.9).describe("AdamW's decay of the gradients' mean"),
   beta2: z.number().min(0).lt(1).default(0.99).describe("AdamW's decay of their squares' mean"),
   weightDecay: z.number().min(0).default(0).describe('decoupled weight decay of weights with two axes'),
@@ -105,7 +105,7 @@ export const grpoSettings = z.strictObject({
     .min(0)
     .optional()
     .describe('solved problems before each prompt (default: 1 for generated problems, else 0)'),
-  promptTokens: positive(256).describe('longest prompt; data with longer ones are left out'),
+  promptTokens: positive(160).describe('longest prompt; data with longer ones are left out'),
   reward: z
     .enum(['math', 'number', 'choice', 'text', 'answer', 'code'])
     .default('math')
@@ -124,7 +124,7 @@ export const grpoSettings = z.strictObject({
   steps: positive(60).describe('rollouts, each with its update'),
   prompts: positive(8).describe('problems of a step'),
   samples: z.int().min(2).default(8).describe('answers to each problem: a group'),
-  maxTokens: positive(32).describe('most tokens of an answer'),
+  maxTokens: positive(24).describe('most tokens of an answer'),
   temperature: z.number().positive().default(0.7).describe('at which answers are sampled'),
   advantage: z
     .enum(['grpo', 'dr-grpo', 'rloo', 'reinforce++'])

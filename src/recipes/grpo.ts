@@ -2,7 +2,7 @@
  * Reinforcement learning of a pretrained chat model, with rewards from verifiers:
  *
  *     anneal run grpo model=SmolLM2-135M-Instruct.Q4_1.gguf
- *     anneal run grpo model=runs/sft data=gsm8k_train.jsonl reward=number maxTokens=200
+ *     anneal run grpo model=runs/sft data=gsm8k_train.jsonl reward=number promptTokens=256 maxTokens=200
  *     anneal run grpo model=SmolLM2-135M-Instruct data=problems.jsonl reward=code advantage=rloo
  *
  * Without data the problems are generated. An adapter (LoRA) is trained, or all weights; checkpoints and what is exported
@@ -110,7 +110,7 @@ function derive(config: GrpoConfig, { bundle, source }: Prepared): Quantity[] {
 function makePolicy(config: GrpoConfig, { bundle, source }: Prepared, files: ModelFiles): Policy {
   const { method, kl, clip, entropy, optimizer, steps, updatesPerRollout, miniBatches } = config;
   const { beta1, beta2, weightDecay, clipNorm } = optimizer;
-  const peak = optimizer.lr ?? (method === 'lora' ? 2e-4 : 2e-6);
+  const peak = optimizer.lr ?? (method === 'lora' ? 6e-4 : 2e-6);
   const { coefficient, estimator } = kl;
   const isInLoss = coefficient > 0 && kl.place === 'loss';
   return new Policy(bundle.model, {
