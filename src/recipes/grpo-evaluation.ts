@@ -76,5 +76,7 @@ export function beforeAndAfter(events: readonly RunEvent[]): Record<string, stri
   const [first, last] = [evaluations[0], evaluations.at(-1)];
   const shown = (metrics: Readonly<Record<string, number | null>>) =>
     percent(metrics.accuracy ?? Number.NaN, metrics.standardError ?? Number.NaN);
-  return first && last ? { before: shown(first.metrics), after: shown(last.metrics) } : {};
+  if (!first || !last) return {};
+  const before = { before: shown(first.metrics) };
+  return first === last ? before : { ...before, after: shown(last.metrics) };
 }
