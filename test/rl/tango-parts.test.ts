@@ -43,10 +43,10 @@ describe('step rewards', () => {
     expect(rewardsOf(response, two, both)).toEqual([[0.5, 0.5]]);
   });
 
-  it('are −1 each behind the gate, whatever a verifier says', () => {
+  it('are those of wrong steps behind the gate, whatever a verifier says', () => {
     const malformed = responseOf(right, { isWellFormed: false });
     const praise = [verificationOf(malformed, say(true, true))];
-    expect(rewardsOf(malformed, praise, both)).toEqual([[-1, -1]]);
+    expect(rewardsOf(malformed, praise, both)).toEqual([[-0.5, -0.5]]);
     expect(rewardsOf(malformed, praise, { ...both, gate: false })).toEqual([[0.5, 0.5]]);
     // Without steps at the end of the response: no steps are no way around.
     const empty = responseOf('<answer>\\boxed{et}</answer>');

@@ -17,8 +17,9 @@ type RewardOptions = Pick<ResolvedTango<never>, 'gate' | 'perStep'>;
 
 /**
  * Step rewards of a response: ±1 by verdict, over K (2505.15034, equation 3), at the last tokens of the steps. Behind the
- * gate a malformed response has −1 for each of its steps instead; one without steps has it at its end, so that leaving out
- * all steps is no way around.
+ * gate a malformed response has those of a wrong step for each of its steps instead: more, and its spread would drown the
+ * verdicts of the others once all are normalised together. One without steps has −1 at its end, so that leaving out all
+ * steps is no way around.
  */
 export function stepRewardsOf<P>(
   response: Response<P>,
@@ -27,11 +28,11 @@ export function stepRewardsOf<P>(
 ): StepRewardSets {
   const { ends, isWellFormed, sample } = response;
   const k = ends.length;
+  const scale = perStep && k > 0 ? 1 / k : 1;
   if (gate && !isWellFormed) {
     const at = k > 0 ? ends : Int32Array.of(sample.tokens.length - 1);
-    return sample.tokens.length > 0 ? [{ rewards: new Float32Array(at.length).fill(-1), ends: at }] : [];
+    return sample.tokens.length > 0 ? [{ rewards: new Float32Array(at.length).fill(-scale), ends: at }] : [];
   }
-  const scale = perStep ? 1 / k : 1;
   return verifications.flatMap(({ parsed: { verdicts } }) =>
     verdicts ? [{ rewards: Float32Array.from(verdicts, (is) => (is ? scale : -scale)), ends }] : [],
   );
