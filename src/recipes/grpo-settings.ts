@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { dataSetting, hubSettings } from './hub-data.js';
 import { section } from './settings.js';
-import { lora } from './sft-settings.js';
+import { tunedModel } from './sft-settings.js';
 
 const positive = (initial: number) => z.int().min(1).default(initial);
 const share = (initial: number) => z.number().min(0).max(1).default(initial);
@@ -110,17 +110,7 @@ export const grpoSettings = z.strictObject({
     .enum(['math', 'number', 'choice', 'text', 'answer', 'code'])
     .default('math')
     .describe('what an answer is verified as; answer: what the reference looks like; code: against tests'),
-  template: z.string().optional().describe("chat template, a Jinja file (default: the model's, else ChatML)"),
-  method: z.enum(['lora', 'full']).default('lora').describe('train an adapter, or all weights'),
-  weights: z
-    .enum(['float32', 'packed'])
-    .default('float32')
-    .describe('packed: a .gguf file stays 4-bit in memory below the adapter'),
-  lora,
-  export: z
-    .enum(['merged', 'adapter'])
-    .default('merged')
-    .describe('what is written at the end of lora: a whole model, or the adapter'),
+  ...tunedModel,
   steps: positive(60).describe('rollouts, each with its update'),
   prompts: positive(8).describe('problems of a step'),
   samples: z.int().min(2).default(8).describe('answers to each problem: a group'),

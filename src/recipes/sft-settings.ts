@@ -18,7 +18,7 @@ const fields = section({
 });
 
 /** A LoRA adapter. */
-export const lora = section({
+const lora = section({
   rank: positive(16).describe('rank of the updates'),
   alpha: z.number().positive().optional().describe('updates are scaled by alpha / rank (default: 2 · rank)'),
   targets: z
@@ -28,6 +28,21 @@ export const lora = section({
     .describe('projections, such as q, v or mlp.up (default: all but the head)'),
   rsLora: z.boolean().default(false).describe('scale by alpha / √rank'),
 });
+
+/** How a pretrained chat model is read, trained and written. */
+export const tunedModel = {
+  template: z.string().optional().describe("chat template, a Jinja file (default: the model's, else ChatML)"),
+  method: z.enum(['lora', 'full']).default('lora').describe('train an adapter, or all weights'),
+  weights: z
+    .enum(['float32', 'packed'])
+    .default('float32')
+    .describe('packed: a .gguf file stays 4-bit in memory below the adapter'),
+  lora,
+  export: z
+    .enum(['merged', 'adapter'])
+    .default('merged')
+    .describe('what is written at the end of lora: a whole model, or the adapter'),
+};
 
 const optimizer = section({
   lr: z.number().positive().optional().describe('peak learning rate (default: 2e-4 for lora, 2e-5 for full)'),
@@ -72,17 +87,7 @@ export const sftSettings = z.strictObject({
   validation: z.number().gt(0).lt(1).default(0.05).describe('share of data that is kept for validation'),
   limit: z.int().min(2).optional().describe('only the first items of data'),
   fields,
-  template: z.string().optional().describe("chat template, a Jinja file (default: the model's, else ChatML)"),
-  method: z.enum(['lora', 'full']).default('lora').describe('train an adapter, or all weights'),
-  weights: z
-    .enum(['float32', 'packed'])
-    .default('float32')
-    .describe('packed: a .gguf file stays 4-bit in memory below the adapter'),
-  lora,
-  export: z
-    .enum(['merged', 'adapter'])
-    .default('merged')
-    .describe('what is written at the end of lora: a whole model, or the adapter'),
+  ...tunedModel,
   packing: z.boolean().default(true).describe('several conversations in a row, which do not see each other'),
   context: positive(512).describe('tokens in a row'),
   batch: positive(8).describe('rows in a batch'),

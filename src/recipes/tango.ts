@@ -1,7 +1,7 @@
 /**
  * RL Tango (Zha et al. 2025, 2505.15034) on the paper's own small experiment, last-letter concatenation over English words:
  *
- *     anneal run tango                    # or: npm start
+ *     anneal run tango
  *     anneal run tango seed=1 alpha.kind=constant
  *     anneal run tango updates=300 model.layers=6 model.dim=256 task.words=[2,10]
  *
