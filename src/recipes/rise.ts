@@ -115,6 +115,20 @@ function measure({ config, prepared: game, signal }: Context, policy: Policy, k:
   });
 }
 
+/** Votes of every configured size. @returns undefined if the signal came first: they are quick, and cast anew */
+async function castVotes(context: Context, policy: Policy): Promise<ArmResult['votes'] | undefined> {
+  const { config, signal, print } = context;
+  const votes: ArmResult['votes'] = {};
+  try {
+    for (const k of config.evaluate.votes) votes[k] = await measure(context, policy, k);
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    print('stopped while voting; the same command votes again\n');
+    return undefined;
+  }
+  return votes;
+}
+
 /** Trains an arm and lets its last policy vote. @returns undefined if the signal came first */
 async function runArm(
   context: Context,
@@ -136,10 +150,8 @@ async function runArm(
     ...{ signal, tensorBoard: tensorboard, handleSignals: false },
     progress: stream ? { stream } : false,
   });
-  if (reason !== 'finished') return { step, result: undefined };
-  const votes: ArmResult['votes'] = {};
-  for (const k of config.evaluate.votes) votes[k] = await measure(context, policy, k);
-  return { step, result: { arm, votes } };
+  const votes = reason === 'finished' ? await castVotes(context, policy) : undefined;
+  return { step, result: votes && { arm, votes } };
 }
 
 function derive(config: RiseConfig, { small }: Game): Quantity[] {

@@ -9,10 +9,11 @@ import { smallCourse, withoutOverlap } from '../../src/recipes/acereason-domains
 import { codeProblemOf, realCourse } from '../../src/recipes/acereason-pretrained.js';
 import { aceReasonSettings } from '../../src/recipes/acereason-settings.js';
 import { loadRecipe } from '../../src/recipes/index.js';
-import { launch } from '../../src/recipes/launch.js';
+import { type LaunchOptions, launch } from '../../src/recipes/launch.js';
 import { wordsOf } from '../../src/rl/acereason/overlap.js';
 import type { Sample } from '../../src/rl/index.js';
 import { type RunEvent, readEvents } from '../../src/train/index.js';
+import { stopAt } from './stop-at.js';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'anneal-acereason-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -44,11 +45,11 @@ const tiny = [
   'evaluate.samples=2',
   'slots=8',
 ];
-const start = async (name: string, overrides: readonly string[] = tiny, signal?: AbortSignal) =>
+const start = async (name: string, overrides: readonly string[] = tiny, options: LaunchOptions = {}) =>
   launch(await loadRecipe('acereason'), {
     directory: path.join(folder, name),
     overrides,
-    ...(signal && { signal }),
+    ...options,
   });
 const eventsOf = async (name: string) => (await readEvents(path.join(folder, name, 'curriculum'))).events;
 const rewardsOf = (events: readonly RunEvent[]) =>
@@ -73,10 +74,9 @@ describe('the recipe acereason', () => {
   }, 120_000);
 
   it('that is stopped goes on to the same rewards and figures', async () => {
-    const abort = new AbortController();
-    setTimeout(() => abort.abort(), 500);
-    const first = await start('stopped', tiny, abort.signal);
-    const last = first.outcome!.status === 'stopped' ? await start('stopped') : first;
+    const first = await start('stopped', tiny, stopAt(/step 2 {2}evaluation/));
+    expect(first.outcome!.status).toBe('stopped');
+    const last = await start('stopped');
     expect(last.outcome!.summary).toEqual((await start('whole')).outcome!.summary);
     expect(rewardsOf(await eventsOf('stopped'))).toEqual(rewardsOf(await eventsOf('whole')));
   }, 120_000);

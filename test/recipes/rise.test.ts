@@ -4,9 +4,10 @@ import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { AnnealError } from '../../src/index.js';
 import { loadRecipe } from '../../src/recipes/index.js';
-import { launch } from '../../src/recipes/launch.js';
+import { type LaunchOptions, launch } from '../../src/recipes/launch.js';
 import { runCurve } from '../../src/recipes/rl-curves.js';
 import { type RunEvent, readEvents } from '../../src/train/index.js';
+import { stopAt } from './stop-at.js';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'anneal-rise-recipe-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -29,11 +30,11 @@ const tiny = [
   'evaluate.problems=6',
   'evaluate.votes=[2,3]',
 ];
-const start = async (name: string, overrides: readonly string[] = [], signal?: AbortSignal) =>
+const start = async (name: string, overrides: readonly string[] = [], options: LaunchOptions = {}) =>
   launch(await loadRecipe('rise'), {
     directory: path.join(folder, name),
     overrides: [...tiny, ...overrides],
-    ...(signal && { signal }),
+    ...options,
   });
 const trainEvents = async (...parts: string[]) =>
   (await readEvents(path.join(folder, ...parts))).events.flatMap((event: RunEvent) =>
@@ -72,16 +73,24 @@ describe('the recipe rise', () => {
       expect(existsSync(path.join(folder, 'whole', file))).toBe(true);
   }, 120_000);
 
-  it('that is stopped goes on to the same figures', async () => {
-    const abort = new AbortController();
-    setTimeout(() => abort.abort(), 600);
-    const first = await start('stopped', [], abort.signal);
-    const last = first.outcome!.status === 'stopped' ? await start('stopped') : first;
-    expect(last.outcome!.summary).toEqual((await start('whole')).outcome!.summary);
-    expect(await trainEvents('stopped', 'rise').then((all) => all.map(({ reward }) => reward))).toEqual(
-      await trainEvents('whole', 'rise').then((all) => all.map(({ reward }) => reward)),
-    );
-  }, 120_000);
+  // Within the warm start; within an arm; after the last step of an arm, while it votes.
+  it.each([
+    ['in the warm start', /step 10\/20/],
+    ['in an arm', /3\. RISE/],
+    ['while it votes', /step 3 {2}evaluation/],
+  ])(
+    'that is stopped %s goes on to the same figures',
+    async (name, pattern) => {
+      const first = await start(name, [], stopAt(pattern));
+      expect(first.outcome!.status).toBe('stopped');
+      const last = await start(name);
+      expect(last.outcome!.summary).toEqual((await start('whole')).outcome!.summary);
+      expect(await trainEvents(name, 'rise').then((all) => all.map(({ reward }) => reward))).toEqual(
+        await trainEvents('whole', 'rise').then((all) => all.map(({ reward }) => reward)),
+      );
+    },
+    120_000,
+  );
 
   it('has last letters, no baseline, and balanced ratings', async () => {
     const { outcome, derived } = await start('letters', [
