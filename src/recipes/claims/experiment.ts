@@ -7,7 +7,7 @@ import { SyntheticBatches, type SyntheticTask, syntheticBatch } from '../../data
 import { adamW, argmax, type Feed, float32, int32, linear, program, warmup } from '../../index.js';
 import { type LanguageModelConfig, Transformer } from '../../models/index.js';
 import { languageModelLoss } from '../../models/lm/loss.js';
-import { countParameters } from '../../nn/index.js';
+import { countParameters, parametersOf } from '../../nn/index.js';
 import { train } from '../../train/index.js';
 
 /** What is trained on, and what is measured afterwards. */
@@ -36,6 +36,8 @@ export interface Budget {
   steps: number;
   batch: number;
   lr: number;
+  /** Standard deviation of the embedding table at the start. */
+  embedding: number;
   /** Answers that are checked in each evaluation. */
   answers: number;
 }
@@ -70,6 +72,7 @@ export async function runCell(
   const config = { ...shape, ...arm.model, vocabulary: setting.task.vocabulary, context: longest };
   const rng = new Rng(seed).split('claims');
   const model = new Transformer(config, { rng: rng.split('weights'), std: 'fan-in' });
+  scaleEmbedding(model, budget.embedding);
   const rows = int32([budget.batch, setting.length]);
   const losses: number[] = [];
   const result = await train({
@@ -109,6 +112,12 @@ export async function runCell(
     parameters: countParameters(model),
     seconds: (performance.now() - started) / 1000,
   };
+}
+
+/** Gives a new model's embedding table another standard deviation; `fan-in` has made it 0.02. */
+function scaleEmbedding(model: Transformer, std: number): void {
+  const table = parametersOf(model).get('embedding.weight')!;
+  if (std !== 0.02) table.data.set(table.data.map((value: number) => (value * std) / 0.02));
 }
 
 /** Wrong answers of a model on fresh sequences, until `atLeast` have been checked. */

@@ -8,7 +8,7 @@
  * rows of up to 4,096. All lengths score the same tokens, so a model that can use more context gets better from
  * column to column, one that merely stands it stays flat, and one that cannot gets worse.
  */
-import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import { sequentialBatches, TokenBatches } from '../../data/index.js';
@@ -17,10 +17,9 @@ import { type LanguageModelConfig, llamaConfig, Transformer } from '../../models
 import { languageModelLoss } from '../../models/lm/loss.js';
 import { train } from '../../train/index.js';
 import { lineChart } from '../../train/svg.js';
-import { duration } from '../format.js';
-import { type RunContext, type RunOutcome, recipe } from '../recipe.js';
-import { readCells } from './cells.js';
+import { recipe } from '../recipe.js';
 import { encodeNovel, type Novel } from './small-gpt.js';
+import { runTrainings, type Trainings, workersSetting } from './trainings.js';
 
 const schema = z.strictObject({
   steps: z.int().min(10).default(800).describe('training steps'),
@@ -38,6 +37,7 @@ const schema = z.strictObject({
   vocabulary: z.int().min(257).default(1024).describe('tokens of the byte-pair encoding'),
   seeds: z.int().min(1).default(3).describe('trainings of each arm'),
   arms: z.array(z.string()).default([]).describe('names of the arms to run; none: all'),
+  workers: workersSetting,
 });
 type Config = z.output<typeof schema>;
 
@@ -177,43 +177,41 @@ function chart(config: Config, cells: readonly Cell[]): string {
   });
 }
 
-async function run(context: RunContext<Config, Novel>): Promise<RunOutcome> {
-  const { config, prepared: novel, directory, signal, print } = context;
-  mkdirSync(directory, { recursive: true });
-  writeFileSync(path.join(directory, 'config.json'), `${JSON.stringify(context.record, null, 2)}\n`);
-  const file = path.join(directory, 'cells.jsonl');
-  const cells = readCells<Cell>(file);
-  const names = armsOf(config);
-  const todo = Array.from({ length: config.seeds }, (_, seed) => names.map((arm) => ({ arm, seed }))).flat();
-  const left = todo.filter((one) => !cells.some((cell) => cell.arm === one.arm && cell.seed === one.seed));
-  const started = performance.now();
-  for (const [i, { arm, seed }] of left.entries()) {
+interface Job {
+  arm: ArmName;
+  seed: number;
+}
+
+const trainings: Trainings<Config, Novel, Job, Cell> = {
+  jobs: (config) =>
+    Array.from({ length: config.seeds }, (_, seed) => armsOf(config).map((arm) => ({ arm, seed }))).flat(),
+  isOf: (cell, { arm, seed }) => cell.arm === arm && cell.seed === seed,
+  async train({ arm, seed }, config, novel, signal) {
     const begun = performance.now();
     const model = await trainArm(config, novel, arm, seed, signal);
-    if (!model) return { status: 'stopped', step: cells.length, summary: {} };
+    if (!model) return undefined;
     const losses: Cell['losses'] = {};
     for (const length of lengthsOf(config))
       losses[length] = await lossAt(model, novel, length, config.longest);
-    const cell: Cell = { arm, seed, losses, seconds: (performance.now() - begun) / 1000 };
-    cells.push(cell);
-    appendFileSync(file, `${JSON.stringify(cell)}\n`);
-    const remaining = duration(((performance.now() - started) / 1000 / (i + 1)) * (left.length - i - 1));
+    return { arm, seed, losses, seconds: (performance.now() - begun) / 1000 };
+  },
+  nameOf: ({ arm, seed }) => `${arm}, seed ${seed}`,
+  found: ({ losses }) => {
     const shown = Object.entries(losses).map(([length, loss]) => `${length}: ${loss.toFixed(3)}`);
-    print(
-      `${cells.length}/${todo.length}  ${arm}, seed ${seed}: ${shown.join(', ')} nats  (${remaining} left)\n`,
+    return `${shown.join(', ')} nats`;
+  },
+  report({ config, directory, recipe: name, print }, cells) {
+    writeFileSync(path.join(directory, 'length.svg'), chart(config, cells));
+    const report = `Perplexity a token on the same text, read in rows of that many tokens; in parentheses the range of the seeds.\n\n${table(config, cells)}\n`;
+    print(`\n${report}\n`);
+    writeFileSync(
+      path.join(directory, 'report.md'),
+      `# ${name}\n\n${report}\n![loss by length](length.svg)\n`,
     );
-  }
-  writeFileSync(path.join(directory, 'length.svg'), chart(config, cells));
-  const report = `Perplexity a token on the same text, read in rows of that many tokens; in parentheses the range of the seeds.\n\n${table(config, cells)}\n`;
-  print(`\n${report}\n`);
-  writeFileSync(
-    path.join(directory, 'report.md'),
-    `# ${context.recipe}\n\n${report}\n![loss by length](length.svg)\n`,
-  );
-  return { status: 'finished', step: cells.length, summary: { trainings: cells.length } };
-}
+  },
+};
 
-export const lengthClaim = recipe({
+const spec = recipe({
   name: 'claims/length',
   summary: 'PaTH, figure 3: language models trained on rows of 256 tokens read rows of up to 4,096',
   config: schema,
@@ -231,5 +229,8 @@ export const lengthClaim = recipe({
     { name: 'validationTokens', value: validation.length, unit: 'tokens' },
     { name: 'tokensPerTraining', value: config.steps * config.batch * config.context, unit: 'tokens' },
   ],
-  run,
+  run: (context) => runTrainings(context, trainings),
 });
+
+/** Processes that train find the trainings by the recipe's name. */
+export const lengthClaim = { ...spec, trainings };
