@@ -6,6 +6,7 @@ import type { PathCode } from './path-layout.js';
 import { compilePathPrepare } from './path-prepare.js';
 import { compilePathStep, type PathStepCode, pathStepLimits } from './path-step.js';
 import { compileStick, compileStickGrad, type StickCode } from './stick-kernel.js';
+import { symmetricOperator } from './symmetric-operator.js';
 
 /** An operator over tiles: its machine code, which has all sizes built in, and how many tasks there are. */
 export interface TileOperator {
@@ -146,4 +147,4 @@ function pathStepOperator({ kind, inputs, outputs, attributes }: KernelRequest):
 
 /** The operator for a request, or undefined where there is none. */
 export const tileOperator = (request: KernelRequest): TileOperator | undefined =>
-  stickOperator(request) ?? pathOperator(request) ?? pathStepOperator(request);
+  stickOperator(request) ?? pathOperator(request) ?? pathStepOperator(request) ?? symmetricOperator(request);

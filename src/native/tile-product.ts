@@ -72,7 +72,7 @@ export function emitProduct(a: Assembler, product: Product): void {
   a.bind(end);
 }
 
-/** Function: registers 0 … 8·vectors - 1 = sums over rcx steps (a multiple of 4) of A at rsi and B at rdi. */
+/** Function: registers 0 … 8·vectors - 1 = sums over rcx steps (a multiple of 4) of A at rsi and B at rdi, for up to 3 vectors. */
 export function emitTile(
   a: Assembler,
   label: Label,
@@ -82,17 +82,20 @@ export function emitTile(
   panelBytes: number,
 ): void {
   const sums = rows * vectors;
+  // Two steps' vectors of B, and factors from A in what is left.
+  const factors = sums + 2 * vectors;
+  const spare = Math.min(4, a.registers - factors);
   a.align(64);
   a.bind(label);
   for (let i = 0; i < sums; i++) a.vector('xor', i, i, i);
   a.align(32);
   const loop = a.here();
   for (let step = 0; step < unrolled; step++) {
-    const b = sums + 2 * (step % 2);
+    const b = sums + vectors * (step % 2);
     for (let v = 0; v < vectors; v++)
       a.vector('load', b + v, 0, { base: rdi, offset: step * panelBytes + 64 * v });
     for (let row = 0; row < rows; row++) {
-      const factor = sums + 4 + (row % 4);
+      const factor = factors + (row % spare);
       a.vector('broadcast', factor, 0, { base: rsi, offset: row * rowBytes + step * stepBytes });
       for (let v = 0; v < vectors; v++) a.vector('fma231', row * vectors + v, factor, b + v);
     }

@@ -70,10 +70,13 @@ class Muon extends Optimizer {
     rate: Tensor,
   ): void {
     const parts = parameters.map((parameter, i) => this.part(parameter, gradients[i]!));
-    const products = polarProducts(
-      parts.flatMap((part) => part.blocks),
-      this.options.polar,
-    );
+    const blocks = parts.flatMap((part) => part.blocks);
+    // Where the product alone is what moves the parameter, the step is part of its small factor.
+    const factors = this.isPlain && {
+      common: mul(rate, -1),
+      each: parts.flatMap((part) => part.blocks.map(() => this.scale(part))),
+    };
+    const products = polarProducts(blocks, this.options.polar, factors || undefined);
     let at = 0;
     for (const part of parts) {
       this.move(part, products.slice(at, at + part.blocks.length), rate);
@@ -83,6 +86,17 @@ class Muon extends Optimizer {
 
   protected update(): void {
     throw new Error('Muon updates all parameters at once');
+  }
+
+  /** Nothing happens to the polar factors but that they are scaled. */
+  private get isPlain(): boolean {
+    return !this.options.neuronNorm && !this.options.cautious;
+  }
+
+  /** Factor on the polar factor of a part's blocks beside the learning rate. */
+  private scale({ blocks, outAxis }: Part): number {
+    const [block] = blocks as [Tensor];
+    return scaleOf(this.options.scale ?? 'original', block.shape[1 - outAxis]!, block.shape[outAxis]!);
   }
 
   /** Momentum, and the direction as matrices. */
@@ -105,23 +119,21 @@ class Muon extends Optimizer {
   }
 
   /** Assigns what the orthogonal factors of a parameter's direction make of it. */
-  private move({ parameter, momentum, blocks, outAxis }: Part, products: PolarProduct[], rate: Tensor): void {
-    const { scale: rule = 'original', weightDecay = 0, cautious = false, neuronNorm } = this.options;
-    const [inputs, outputs] = [blocks[0]!.shape[1 - outAxis]!, blocks[0]!.shape[outAxis]!];
-    const step = mul(rate, scaleOf(rule, inputs, outputs));
+  private move(part: Part, products: PolarProduct[], rate: Tensor): void {
+    const { parameter, momentum, outAxis } = part;
+    const { weightDecay = 0, cautious = false } = this.options;
     const shrink = mul(rate, weightDecay);
+    const results = products.map(polarApplied);
     let next: Tensor;
-    if (neuronNorm || cautious) {
-      const factors = products.map(({ p, y, scale }) => polarApplied(mul(p, scale), y));
-      const flat = assembled(this.neuronNormed(parameter, factors, outAxis), parameter);
+    if (this.isPlain) {
+      // The product is added to the parameter as it is formed.
+      const kept = weightDecay === 0 ? parameter : mul(parameter, sub(1, shrink));
+      next = add(kept, assembled(results, parameter));
+    } else {
+      const flat = assembled(this.neuronNormed(parameter, results, outAxis), parameter);
       const decayed = cautious ? where(greater(mul(flat, parameter), 0), parameter, scalar(0)) : parameter;
       const kept = weightDecay === 0 ? parameter : sub(parameter, mul(decayed, shrink));
-      next = sub(kept, mul(flat, step));
-    } else {
-      // The step goes into the small factor, and the product is added to the parameter as it is formed.
-      const moves = products.map(({ p, y, scale }) => polarApplied(mul(p, mul(mul(step, -1), scale)), y));
-      const kept = weightDecay === 0 ? parameter : mul(parameter, sub(1, shrink));
-      next = add(kept, assembled(moves, parameter));
+      next = sub(kept, mul(flat, mul(rate, this.scale(part))));
     }
     this.slot(parameter, 'momentum').assign(momentum);
     parameter.assign(next);

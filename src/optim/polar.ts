@@ -6,7 +6,7 @@ import { constant } from '../core/ops/leaf.js';
 import { matmul } from '../core/ops/matmul.js';
 import { sum } from '../core/ops/reduce.js';
 import { slice } from '../core/ops/slice.js';
-import { symmetricProduct } from '../core/ops/symmetric.js';
+import { gramMatrices, gramMatrix, symmetricProduct } from '../core/ops/symmetric.js';
 import { reshape } from '../core/ops/view.js';
 import type { Tensor } from '../core/tensor.js';
 import { evaluatePolynomial, type PolarPreset, type Polynomial, polarPresets } from './polar-coefficients.js';
@@ -97,76 +97,48 @@ export function polarCost(
   return { direct, gram };
 }
 
-/** A polar factor as a product that is left to the caller: scale · p · y, or scale · y · p where y is tall. */
+/** A polar factor, times a factor, as a product that is left to the caller: p · y, or y · p where y is tall. */
 export interface PolarProduct {
   /** [..., m, m] for the smaller side m. */
   p: Tensor;
   y: Tensor;
-  /** [..., 1, 1], or one number for all. */
-  scale: Tensor | number;
 }
 
 const isTall = ({ shape }: Tensor) => shape.at(-2)! > shape.at(-1)!;
 
 /** p · y, with the small matrix on the smaller side of y. */
-export const polarApplied = (p: Tensor, y: Tensor): Tensor => (isTall(y) ? matmul(y, p) : matmul(p, y));
+export const polarApplied = ({ p, y }: PolarProduct): Tensor => (isTall(y) ? matmul(y, p) : matmul(p, y));
 
-/** Gram matrix of the smaller side. */
-const gramOf = (y: Tensor, scale = 1): Tensor =>
-  isTall(y)
-    ? symmetricProduct(y, y, { transposeA: true, scale })
-    : symmetricProduct(y, y, { transposeB: true, scale });
-
-/** What a Gram matrix is scaled by for `quadratic`, beside what is due anyway. */
-const lead = ([, b]: Polynomial) => (b === 0 ? 1 : b);
-
-/** bG + cG² from bG, so that it is a product with an addend; from G itself where b is 0. */
-function quadratic(g: Tensor, [, b, c]: Polynomial): Tensor {
-  if (b === 0) return c === 0 ? mul(g, 0) : symmetricProduct(g, g, { scale: c });
-  return c === 0 ? g : symmetricProduct(g, g, { scale: c / (b * b), addend: g });
+/** I + βG + γG²: one product with an addend, where γ is not 0. */
+function quadratic(g: Tensor, beta: number, gamma: number): Tensor {
+  if (gamma === 0) return add(mul(g, beta), identityLike(g));
+  const addend = beta === 0 ? {} : { addend: g, addendScale: beta };
+  return symmetricProduct(g, g, { scale: gamma, identity: 1, ...addend });
 }
 
 /**
  * Product Q of the polynomials S = a + bR + cR² of a Gram matrix R = G that each step turns into SRS (Polar Express, appendix
- * F). All of them are polynomials of G, so they commute, and every product is symmetric. R and Q are kept without their
- * constant factors, so that each step is products with an addend: with R = λR̃ and V = R̃ + (cλ/b)R̃²,
+ * F), times a factor. All of them are polynomials of G, so they commute, and every product is symmetric. R and Q are kept without
+ * their constant factors: with R = λR̃,
  *
- *     S/a = I + μV,   μ = bλ/a        R̃ ← (I + μV)²R̃,   λ ← a²λ        Q ← (I + μV)Q
+ *     W = S/a = I + (bλ/a)R̃ + (cλ²/a)R̃²        R̃ ← W(WR̃),   λ ← a²λ        Q ← WQ
  *
  * R is carried along rather than formed as QGQ: there, what rounding mixes of a large and a small singular value is
  * multiplied by their ratio in every step.
  */
-function gramPolynomial(g: Tensor, polynomials: readonly Polynomial[]): { q: Tensor; factor: number } {
+function gramPolynomial(g: Tensor, polynomials: readonly Polynomial[], factor: Tensor | number): Tensor {
   let r = g;
   let lambda = 1;
   let q: Tensor | undefined;
-  let factor = 1;
   polynomials.forEach(([a, b, c], t) => {
-    // Where b is 0, V is R̃² alone.
-    const v = c === 0 ? r : symmetricProduct(r, r, b === 0 ? {} : { scale: (c * lambda) / b, addend: r });
-    const mu = b === 0 ? (c * lambda * lambda) / a : (b * lambda) / a;
-    const applied = (x: Tensor) => symmetricProduct(v, x, { scale: mu, addend: x });
-    q = q ? applied(q) : add(mul(v, mu), identityLike(g));
-    if (t < polynomials.length - 1) r = applied(applied(r));
+    const w = quadratic(r, (b * lambda) / a, (c * lambda * lambda) / a);
+    const isLast = t === polynomials.length - 1;
+    if (q) q = symmetricProduct(w, q, isLast ? { scale: factor } : {});
+    else q = isLast ? mul(w, factor) : w;
+    if (!isLast) r = symmetricProduct(w, symmetricProduct(w, r));
     lambda *= a * a;
-    factor *= a;
   });
-  return { q: q!, factor };
-}
-
-/** The same without the matrix: X ← X + (bG + cG²)X/a, the last step left as a product. */
-function directSteps(x: Tensor, polynomials: readonly Polynomial[]) {
-  let y = x;
-  let factor = 1;
-  let p = identityLike(x);
-  polynomials.forEach((polynomial, t) => {
-    const [a] = polynomial;
-    if (t > 0) y = polarApplied(p, y);
-    const g = gramOf(y, lead(polynomial) * factor * factor);
-    p = add(mul(quadratic(g, polynomial), 1 / a), identityLike(y));
-    factor *= a;
-  });
-  return { p, y, factor };
+  return q!;
 }
 
 /** The identity of the smaller side. */
@@ -188,6 +160,9 @@ function normOf(gram: Tensor): Tensor {
 /** 1/(norm·safety + 1e-7): zero stays zero. */
 const inverse = (norm: Tensor, safety: number) => reciprocal(add(mul(norm, safety), 1e-7));
 
+/** Πa, the factor that the products leave out. */
+const gainOf = (polynomials: readonly Polynomial[]) => polynomials.reduce((gain, [a]) => gain * a, 1);
+
 function usesGram({ shape }: Tensor, polynomials: readonly Polynomial[], form: PolarOptions['form']) {
   if (form === 'direct' || form === 'gram') return form === 'gram';
   const [m, n] = shape.slice(-2).sort((a, b) => a - b) as [number, number];
@@ -195,63 +170,113 @@ function usesGram({ shape }: Tensor, polynomials: readonly Polynomial[], form: P
   return cost.gram < cost.direct;
 }
 
+const times = (a: Tensor | number, b: Tensor | number) =>
+  typeof a === 'number' && typeof b === 'number' ? a * b : mul(a, b);
+
+/** What is done to a stack of matrices: the polynomials, the safety factor, and factors [n, ..., 1, 1] on the results. */
+interface Work {
+  polynomials: readonly Polynomial[];
+  safety: number;
+  factors: Tensor | number;
+}
+
 /** All products on the smaller side are done for matrices of equal smaller side together; y are the xs, or what restarts made of them. */
-function gramProducts(
-  xs: readonly Tensor[],
-  polynomials: readonly Polynomial[],
-  safety: number,
-): PolarProduct[] {
+function gramProducts(xs: readonly Tensor[], { polynomials, safety, factors }: Work): PolarProduct[] {
   let ys = [...xs];
-  let scale: Tensor | undefined;
   const parts = gramParts(polynomials);
+  let due: Tensor | number = 1;
   for (const [i, part] of parts.entries()) {
-    const raw = together(ys.map((y) => gramOf(y)));
-    if (i === 0) scale = inverse(normOf(raw), safety);
-    const g = i === 0 ? mul(raw, square(scale!)) : raw;
-    const { q, factor } = gramPolynomial(g, part);
-    if (i === parts.length - 1) {
-      const scales = parts.length === 1 ? mul(scale!, factor) : undefined;
-      return ys.map((y, k) => ({
-        p: apart(q, xs.length, k),
-        y,
-        scale: scales ? apart(scales, xs.length, k) : factor,
-      }));
+    let g = gramMatrices(ys);
+    if (i === 0) {
+      const scale = inverse(normOf(g), safety);
+      // Before anything is squared: entries of a Gram matrix may be as small as the squares of a gradient's.
+      g = mul(g, square(scale));
+      due = scale;
     }
-    const scaled = mul(q, i === 0 ? mul(scale!, factor) : factor);
-    ys = ys.map((y, k) => polarApplied(apart(scaled, xs.length, k), y));
+    const isLast = i === parts.length - 1;
+    const gain = times(due, gainOf(part));
+    const q = gramPolynomial(g, part, isLast ? times(gain, factors) : gain);
+    const products = ys.map((y, k) => ({ p: apart(q, xs.length, k), y }));
+    if (isLast) return products;
+    ys = products.map(polarApplied);
+    due = 1;
   }
   throw new Error('a list of polynomials has at least one part');
 }
 
 /** Elements of the small matrices of a stack: four such stacks stay in a cache of some megabytes. */
 const stackElements = 2 ** 20;
-/** Matrices in a stack of those like x. */
-function stackLength({ shape }: Tensor): number {
+/** Matrices in each stack of `count` like x: as many in all of them as far as that goes, and an even number. */
+function stackLength({ shape }: Tensor, count: number): number {
   const [batch, m] = [shape.slice(0, -2).reduce((n, dim) => n * dim, 1), Math.min(...shape.slice(-2))];
-  return Math.max(1, Math.floor(stackElements / Math.max(1, batch * m * m)));
+  const most = Math.max(2, Math.floor(stackElements / Math.max(1, batch * m * m)));
+  const stacks = Math.ceil(count / most);
+  return 2 * Math.ceil(count / stacks / 2);
 }
 
-const together = (all: readonly Tensor[]): Tensor => (all.length === 1 ? all[0]! : stack(all, 0));
-/** Matrix k of a stack that `together` made of `count`. */
+const together = (all: readonly Tensor[]): Tensor => stack(all, 0);
+/** Matrix k of a stack of `count`. */
 function apart(all: Tensor, count: number, k: number): Tensor {
-  if (count === 1) return all;
   return reshape(split(all, count, 0)[k]!, all.shape.slice(1));
 }
 
-function directProducts(
+/** X ← X + (βG + γG²)X for the Gram matrix G of what the polynomials have made of x, the last step left as a product. */
+function directProducts(xs: readonly Tensor[], { polynomials, safety, factors }: Work): PolarProduct[] {
+  let y = together(xs);
+  let gram = gramMatrix(y);
+  const scale = inverse(normOf(gram), safety);
+  gram = mul(gram, square(scale));
+  let p: Tensor | undefined;
+  polynomials.forEach(([a, b, c], t) => {
+    if (p) {
+      y = polarApplied({ p, y });
+      // y is without its constant factors and the norm.
+      gram = gramMatrix(y, square(mul(scale, gainOf(polynomials.slice(0, t)))));
+    }
+    p = quadratic(gram, b / a, c / a);
+  });
+  const last = mul(p!, mul(mul(scale, gainOf(polynomials)), factors));
+  return xs.map((_, k) => ({ p: apart(last, xs.length, k), y: apart(y, xs.length, k) }));
+}
+
+/** Factors on the results: one for all, a number or computed, and a number for each. */
+export interface PolarFactors {
+  common: Tensor;
+  each: readonly number[];
+}
+
+/** Matrices that are computed as one stack: their places, in the order of their sizes. */
+interface Group {
+  isGram: boolean;
+  indices: number[];
+}
+
+/** Groups of equal sizes, or in the Gram form of equal smaller sides. */
+function groupsOf(
   xs: readonly Tensor[],
   polynomials: readonly Polynomial[],
-  safety: number,
-): PolarProduct[] {
-  const x = together(xs);
-  // The norm is applied first: later Gram matrices are of what the polynomials left, which has no scale to take out.
-  const unit = mul(x, inverse(sqrt(sum(square(x), [-2, -1], true)), safety));
-  const { p, y, factor } = directSteps(unit, polynomials);
-  return xs.map((_, k) => ({
-    p: apart(p, xs.length, k),
-    y: apart(y, xs.length, k),
-    scale: factor,
-  }));
+  form: PolarOptions['form'],
+): Group[] {
+  const alike = new Map<string, Group>();
+  // Equal sizes follow one another, so that a kernel is made for few kinds of them.
+  const order = xs.map((x, i) => ({ x, i, shape: x.shape.join('x') }));
+  order.sort((a, b) => (a.shape < b.shape ? -1 : a.shape > b.shape ? 1 : a.i - b.i));
+  for (const { x, i, shape } of order) {
+    const isGram = usesGram(x, polynomials, form);
+    const batch = x.shape.slice(0, -2).join('x');
+    const key = isGram ? `gram ${batch} ${Math.min(...x.shape.slice(-2))}` : shape;
+    const group = alike.get(key) ?? { isGram, indices: [] };
+    group.indices.push(i);
+    alike.set(key, group);
+  }
+  return [...alike.values()].flatMap(({ isGram, indices }) => {
+    const length = stackLength(xs[indices[0]!]!, indices.length);
+    const stacks = Math.ceil(indices.length / length);
+    return Array.from({ length: stacks }, (_, k) => ({
+      isGram,
+      indices: indices.slice(k * length, (k + 1) * length),
+    }));
+  });
 }
 
 /**
@@ -259,28 +284,26 @@ function directProducts(
  * Matrices of equal sizes, in the Gram form of equal smaller sides, are computed as one stack.
  * @throws AnnealError for unknown coefficients.
  */
-export function polarProducts(xs: readonly Tensor[], options: PolarOptions = {}): PolarProduct[] {
+export function polarProducts(
+  xs: readonly Tensor[],
+  options: PolarOptions = {},
+  factors?: PolarFactors,
+): PolarProduct[] {
   const { safety = 1, form = 'auto' } = options;
   const polynomials = polarSteps(options);
-  const groups = new Map<string, { isGram: boolean; indices: number[] }>();
-  const counts = new Map<string, number>();
-  xs.forEach((x, i) => {
-    const isGram = usesGram(x, polynomials, form);
-    const key = isGram ? `gram ${Math.min(...x.shape.slice(-2))}` : x.shape.join('x');
-    const count = counts.get(key) ?? 0;
-    counts.set(key, count + 1);
-    const stackKey = `${key}, ${Math.floor(count / stackLength(x))}`;
-    const group = groups.get(stackKey) ?? { isGram, indices: [] };
-    group.indices.push(i);
-    groups.set(stackKey, group);
-  });
   const results: PolarProduct[] = [];
-  for (const { isGram, indices } of groups.values()) {
+  for (const { isGram, indices } of groupsOf(xs, polynomials, form)) {
+    const [first] = indices;
+    const { dtype, rank } = xs[first!]!;
+    const each = () => {
+      const data = allocate(dtype, indices.length);
+      data.set(indices.map((i) => factors!.each[i]!));
+      return constant(data, [indices.length, ...Array(rank).fill(1)], dtype);
+    };
     const compute = isGram ? gramProducts : directProducts;
     const found = compute(
       indices.map((i) => xs[i]!),
-      polynomials,
-      safety,
+      { polynomials, safety, factors: factors ? mul(factors.common, each()) : 1 },
     );
     indices.forEach((i, k) => {
       results[i] = found[k]!;
@@ -298,6 +321,5 @@ export function polarProducts(xs: readonly Tensor[], options: PolarOptions = {})
  */
 export function polarExpress(x: Tensor, options: PolarOptions = {}): Tensor {
   if (x.rank < 2) throw new AnnealError(`polarExpress: needs a matrix, not a tensor with ${x.rank} axes`);
-  const [{ p, y, scale }] = polarProducts([x], options) as [PolarProduct];
-  return polarApplied(mul(p, scale), y);
+  return polarApplied(polarProducts([x], options)[0]!);
 }

@@ -1,55 +1,102 @@
+import { allocate } from '../dtype.js';
 import { AnnealError } from '../errors.js';
 import { checkDTypes, defineOp, floats } from '../op.js';
 import { broadcastShapes, formatShape, sameShape } from '../shape.js';
-import type { Tensor } from '../tensor.js';
-import { add } from './elementwise.js';
-import { type MatmulAttributes, type MatmulOptions, matmulSizes, product } from './matmul.js';
+import type { Tensor, TensorType } from '../tensor.js';
+import { add, mul } from './elementwise.js';
+import { concat, stack } from './join.js';
+import { constant } from './leaf.js';
+import { matmulSizes, product } from './matmul.js';
 
-type SymmetricAttributes = Omit<MatmulAttributes, 'triangle'>;
+/** Which operands follow a and b, in this order, is told by the flags. */
+type SymmetricAttributes = {
+  transA: boolean;
+  transB: boolean;
+  /** alpha · a·b + beta · c + identity · I. */
+  alpha: number;
+  beta: number;
+  identity: number;
+  addend: boolean;
+  scaled: boolean;
+  addendScaled: boolean;
+};
 
-/** What the backend's own operator is told: 3 stands for a symmetric result. */
-const numbersOf = ({ transA, transB, alpha }: SymmetricAttributes) => ({
-  triangle: 3,
-  transA: Number(transA),
-  transB: Number(transB),
-  alpha,
-});
+const flags = ['addend', 'scaled', 'addendScaled'] as const;
+
+/** The operands by their roles. */
+function rolesOf<T>([a, b, ...rest]: readonly T[], attributes: SymmetricAttributes) {
+  const [c, scales, addendScales] = flags.map((flag) => (attributes[flag] ? rest.shift() : undefined));
+  return { a: a!, b: b!, c, scales, addendScales };
+}
+
+/** n x n ones on the diagonal. */
+function identity(n: number, dtype: TensorType['dtype']): Tensor {
+  const data = allocate(dtype, n * n);
+  for (let i = 0; i < n; i++) data[i * n + i] = 1;
+  return constant(data, [n, n], dtype);
+}
 
 /**
- * alpha · op(a) · op(b) + c for operands whose product is symmetric, as is c. A kernel computes the blocks on and below
- * the diagonal and copies them; elsewhere it is an ordinary product.
+ * alpha·s · op(a)·op(b) + beta·t · c + identity · I for operands whose product is symmetric, as is c, with factors s and t for
+ * each matrix. A kernel computes the blocks on and below the diagonal and copies them; elsewhere it is an ordinary product.
  */
 export const symmetricProductOp = defineOp<SymmetricAttributes>({
   name: 'symmetricProduct',
-  infer([a, b, c], attributes) {
-    const [m, ka, kb, n] = matmulSizes(a!.shape, b!.shape, attributes);
-    checkDTypes(c ? [a!, b!, c] : [a!, b!], floats);
+  infer(inputs, attributes) {
+    const { a, b, c, scales, addendScales } = rolesOf(inputs, attributes);
+    const [m, ka, kb, n] = matmulSizes(a.shape, b.shape, attributes);
+    checkDTypes(inputs, floats);
     if (ka !== kb || m !== n) {
       throw new AnnealError(
-        `operands ${formatShape(a!.shape)} and ${formatShape(b!.shape)} have no symmetric product`,
+        `operands ${formatShape(a.shape)} and ${formatShape(b.shape)} have no symmetric product`,
       );
     }
-    const shape = [...broadcastShapes(a!.shape.slice(0, -2), b!.shape.slice(0, -2)), m, n];
+    const batch = broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2));
+    const shape = [...batch, m, n];
     if (c && !sameShape(c.shape, shape))
       throw new AnnealError(`the addend is ${formatShape(c.shape)}, the product ${formatShape(shape)}`);
-    return [{ dtype: a!.dtype, shape }];
+    for (const factors of [scales, addendScales]) {
+      if (factors && !sameShape(factors.shape, [...batch, 1, 1]))
+        throw new AnnealError(
+          `factors are ${formatShape(factors.shape)}, not one for each matrix ${formatShape([...batch, 1, 1])}`,
+        );
+    }
+    return [{ dtype: a.dtype, shape }];
   },
   // Half of the products of an ordinary one.
   flops: ([a], { transA }, [y]) =>
     y!.shape.reduce((size, dim) => size * dim, 1) * (transA ? a!.shape.at(-2)! : a!.shape.at(-1)!),
-  decompose([a, b, c], attributes) {
-    const y = product(a!, b!, attributes);
-    return [c ? add(y, c) : y];
+  decompose(inputs, attributes) {
+    const { a, b, c, scales, addendScales } = rolesOf(inputs, attributes);
+    const { transA, transB, alpha, beta } = attributes;
+    let y = product(a, b, { transA, transB, alpha });
+    if (scales) y = mul(y, scales);
+    if (c) {
+      const scaled = beta === 1 ? c : mul(c, beta);
+      y = add(y, addendScales ? mul(scaled, addendScales) : scaled);
+    }
+    if (attributes.identity !== 0) {
+      const ones = identity(y.shape.at(-1)!, y.dtype);
+      y = add(y, attributes.identity === 1 ? ones : mul(ones, attributes.identity));
+    }
+    return [y];
   },
-  lower: (b, node, attributes) =>
-    b.resultKernel(node, node.inputs.length === 3 ? 'gemm' : 'matmul', numbersOf(attributes)),
+  lower: (b, node, { transA, transB, addend, scaled, addendScaled, ...numbers }) =>
+    b.resultKernel(node, 'symmetricProduct', {
+      ...numbers,
+      transA: Number(transA),
+      transB: Number(transB),
+      addend: Number(addend),
+      scaled: Number(scaled),
+      addendScaled: Number(addendScaled),
+    }),
   cases: [
     {
       inputs: [
         [2, 3, 4],
         [2, 4, 3],
       ],
-      attributes: { transA: false, transB: false, alpha: 0.5 },
+      attributes: attributesOf({ scale: 0.5 }),
     },
     {
       inputs: [
@@ -57,23 +104,126 @@ export const symmetricProductOp = defineOp<SymmetricAttributes>({
         [4, 3],
         [3, 3],
       ],
-      attributes: { transA: true, transB: false, alpha: 1 },
+      attributes: { ...attributesOf({ transposeA: true, addendScale: -2, identity: 3 }), addend: true },
+    },
+    {
+      inputs: [
+        [2, 3, 4],
+        [2, 3, 4],
+        [2, 3, 3],
+        [2, 1, 1],
+        [2, 1, 1],
+      ],
+      attributes: {
+        ...attributesOf({ transposeB: true }),
+        addend: true,
+        scaled: true,
+        addendScaled: true,
+      },
+    },
+  ],
+});
+
+/** What is added to a symmetric product, and factors: numbers, or tensors [..., 1, 1] with one for each matrix. */
+export interface SymmetricOptions {
+  transposeA?: boolean;
+  transposeB?: boolean;
+  /** On the product. Default 1. */
+  scale?: number | Tensor;
+  /** Symmetric, too. */
+  addend?: Tensor;
+  /** On the addend. Default 1. */
+  addendScale?: number | Tensor;
+  /** What is added to the diagonal. Default 0. */
+  identity?: number;
+}
+
+function attributesOf(options: SymmetricOptions): SymmetricAttributes {
+  const { transposeA = false, transposeB = false, scale = 1, addend, addendScale = 1 } = options;
+  return {
+    transA: transposeA,
+    transB: transposeB,
+    alpha: typeof scale === 'number' ? scale : 1,
+    beta: typeof addendScale === 'number' ? addendScale : 1,
+    identity: options.identity ?? 0,
+    addend: addend !== undefined,
+    scaled: typeof scale !== 'number',
+    addendScaled: typeof addendScale !== 'number',
+  };
+}
+
+/**
+ * A product that the caller knows to be symmetric, such as X·Xᵀ or a product of polynomials of one symmetric matrix, and
+ * what is added to it. Half of the result may be computed and copied: for operands without a symmetric product the result
+ * is undefined.
+ * @throws AnnealError if the result would not be square, or has another shape than the addend.
+ */
+export function symmetricProduct(a: Tensor, b: Tensor, options: SymmetricOptions = {}): Tensor {
+  const { addend, scale, addendScale } = options;
+  const extra = [addend, scale, addendScale].filter((x): x is Tensor => typeof x === 'object');
+  return symmetricProductOp.apply([a, b, ...extra], attributesOf(options))[0]!;
+}
+
+const isTall = ({ shape }: TensorType) => shape.at(-2)! > shape.at(-1)!;
+
+/** X·Xᵀ, or XᵀX where X is tall: of the smaller side. */
+export const gramMatrix = (x: Tensor, scale: number | Tensor = 1): Tensor =>
+  symmetricProduct(x, x, isTall(x) ? { transposeA: true, scale } : { transposeB: true, scale });
+
+/** Operands of one node: a backend's own operators do not take any number. */
+const mostAtOnce = 16;
+
+/** Gram matrices of the smaller sides of several matrices as one stack: a kernel hands out the work on all of them together. */
+export const gramMatricesOp = defineOp<Record<never, never>>({
+  name: 'gramMatrices',
+  infer(inputs) {
+    checkDTypes(inputs, floats);
+    const [first] = inputs;
+    const smaller = (x: TensorType) => Math.min(...x.shape.slice(-2));
+    const batch = first!.shape.slice(0, -2);
+    for (const x of inputs) {
+      if (x.shape.length < 2 || smaller(x) !== smaller(first!) || !sameShape(x.shape.slice(0, -2), batch))
+        throw new AnnealError(
+          `${formatShape(x.shape)} and ${formatShape(first!.shape)} have no smaller side in common`,
+        );
+    }
+    return [{ dtype: first!.dtype, shape: [inputs.length, ...batch, smaller(first!), smaller(first!)] }];
+  },
+  flops: (inputs, _attributes, [y]) =>
+    inputs.reduce((sum, { shape }) => sum + shape.reduce((size, dim) => size * dim, 1) * y!.shape.at(-1)!, 0),
+  decompose: (inputs) => [
+    stack(
+      inputs.map((x) => gramMatrix(x)),
+      0,
+    ),
+  ],
+  lower: (b, node) => b.resultKernel(node),
+  cases: [
+    {
+      inputs: [
+        [3, 5],
+        [4, 3],
+        [3, 3],
+      ],
+      attributes: {},
+    },
+    {
+      inputs: [
+        [2, 3, 5],
+        [2, 3, 5],
+      ],
+      attributes: {},
     },
   ],
 });
 
 /**
- * A product that the caller knows to be symmetric, such as X·Xᵀ or a product of polynomials of one symmetric matrix;
- * `addend`, symmetric too, is added. Half of the result may be computed and copied: for operands without a symmetric
- * product the result is undefined.
- * @throws AnnealError if the result would not be square, or has another shape than the addend.
+ * Gram matrices [n, ..., m, m] of n matrices whose smaller side is m.
+ * @throws AnnealError if their smaller sides differ, or what stands in front of them does.
  */
-export function symmetricProduct(
-  a: Tensor,
-  b: Tensor,
-  options: MatmulOptions & { addend?: Tensor } = {},
-): Tensor {
-  const { transposeA = false, transposeB = false, scale = 1, addend } = options;
-  const attributes = { transA: transposeA, transB: transposeB, alpha: scale };
-  return symmetricProductOp.apply(addend ? [a, b, addend] : [a, b], attributes)[0]!;
+export function gramMatrices(xs: readonly Tensor[]): Tensor {
+  const stacks: Tensor[] = [];
+  for (let at = 0; at < xs.length; at += mostAtOnce)
+    stacks.push(gramMatricesOp.apply(xs.slice(at, at + mostAtOnce), {})[0]!);
+  return concat(stacks, 0);
 }
