@@ -12,18 +12,21 @@ export interface SmallModel {
   shape: { layers: number; dim: number; heads: number };
   tokenizer: ReturnType<typeof protocolTokenizer>;
   context: number;
-  /** Of its weights. */
+  /** Of its weights, and of the order of its examples. */
   seed: number;
+  /** Which of a recipe's several models: it has weights and a warm start of its own. */
+  player?: string;
 }
 
 /** A model with fresh weights. */
-export function makeSmallModel({ shape, tokenizer, context, seed }: SmallModel): Transformer {
+export function makeSmallModel(small: SmallModel): Transformer {
+  const { shape, tokenizer, context, seed, player = 'policy' } = small;
   const config = llamaConfig({ vocabulary: tokenizer.size, context, ...shape });
-  return new Transformer(config, { rng: new Rng(seed).split('weights of the policy') });
+  return new Transformer(config, { rng: new Rng(seed).split(`weights of the ${player}`) });
 }
 
 /**
- * Teaches a fresh model its formats, as a run of its own in the folder warm-start/ of the recipe's run directory.
+ * Teaches a fresh model its formats, as a run of its own in the folder warm-start/ (or warm-start-PLAYER/) of the recipe's run directory.
  * @returns undefined if the signal came first
  */
 export async function taughtModel(
@@ -33,9 +36,10 @@ export async function taughtModel(
   { steps, batch }: { steps: number; batch: number },
 ): Promise<Transformer | undefined> {
   const model = makeSmallModel(small);
+  const folder = small.player === undefined ? 'warm-start' : `warm-start-${small.player}`;
   const { step } = await warmStart(model, small.tokenizer, examples, {
     ...{ steps, batch, signal, config: record, seed: small.seed },
-    directory: path.join(directory, 'warm-start'),
+    directory: path.join(directory, folder),
     handleSignals: false,
     progress: stream ? { stream } : false,
   });

@@ -1,20 +1,18 @@
 /** The two models of the Tango recipe: their task, their words, and how they are warmed up. */
-import path from 'node:path';
-import { AnnealError, adamW, constantRate, Rng } from '../index.js';
-import { llamaConfig, Transformer } from '../models/index.js';
-import { parametersOf } from '../nn/index.js';
+import { AnnealError } from '../index.js';
+import type { Transformer } from '../models/index.js';
 import {
   type LastLetterProblem,
   lastLetter,
-  Policy,
+  type Policy,
   protocolTokenizer,
   type StepTask,
   solutionExample,
   type TextExample,
   verificationExample,
 } from '../rl/index.js';
-import { warmStart } from '../rl/warm-start.js';
 import type { RunContext } from './recipe.js';
+import { policyFrom, type SmallModel, taughtModel } from './rl-start.js';
 import type { TangoConfig } from './tango-settings.js';
 
 /** Longest question, solution and verification of a problem of `words` words of `letters` letters, in tokens. */
@@ -71,15 +69,16 @@ export async function makeGame(config: TangoConfig): Promise<Game> {
   };
 }
 
-/** One of the two models with fresh weights. */
-export function makeModel(config: TangoConfig, game: Game, player: 'generator' | 'verifier'): Transformer {
-  const { layers, dim, heads } = config.model;
-  const shape = llamaConfig({ vocabulary: game.tokenizer.size, dim, layers, heads, context: game.context });
-  return new Transformer(shape, { rng: new Rng(config.seed).split(`weights of the ${player}`) });
-}
+/** The players of the game. */
+export type Player = 'generator' | 'verifier';
+
+/** What makes one of the two models. */
+export const smallModel = ({ model, seed }: TangoConfig, game: Game, player: Player): SmallModel => ({
+  ...{ shape: model, tokenizer: game.tokenizer, context: game.context, seed, player },
+});
 
 /** Half of the examples are right and short; the others are as long as the task, and mostly wrong. */
-function examplesOf(config: TangoConfig, game: Game, player: 'generator' | 'verifier'): TextExample[] {
+function examplesOf(config: TangoConfig, game: Game, player: Player): TextExample[] {
   const { accuracy, verifierAccuracy, examples } = config.warmStart;
   // Problems of other seeds are other problems: none of these comes again later.
   const seed = config.seed + 1_000_003;
@@ -100,36 +99,17 @@ function examplesOf(config: TangoConfig, game: Game, player: 'generator' | 'veri
  * Trains a model on its format, in a run directory of its own inside the recipe's.
  * @returns undefined if the signal came first
  */
-export async function warmedUp(
+export const warmedUp = (
   context: RunContext<TangoConfig, Game>,
-  player: 'generator' | 'verifier',
-): Promise<Transformer | undefined> {
-  const { config, prepared: game, directory, record, signal, stream } = context;
-  const model = makeModel(config, game, player);
-  const { steps, batch } = config.warmStart;
-  const { step } = await warmStart(model, game.tokenizer, examplesOf(config, game, player), {
-    ...{ steps, batch, signal, config: record, seed: config.seed },
-    directory: path.join(directory, `warm-start-${player}`),
-    handleSignals: false,
-    progress: stream ? { stream } : false,
-  });
-  return step < steps ? undefined : model;
-}
+  player: Player,
+): Promise<Transformer | undefined> => {
+  const { config, prepared: game } = context;
+  const examples = examplesOf(config, game, player);
+  return taughtModel(context, smallModel(config, game, player), examples, config.warmStart);
+};
 
-/** A policy that begins where a warmed-up model stands; the model itself stays as it is. */
-export function policyFrom(
-  config: TangoConfig,
-  game: Game,
-  player: 'generator' | 'verifier',
-  start: Transformer,
-): Policy {
-  const model = makeModel(config, game, player);
-  const values = parametersOf(start);
-  for (const [name, variable] of parametersOf(model)) variable.set(values.get(name)!.data);
+/** A player's policy, which begins where its warmed-up model stands. */
+export function playerFrom(config: TangoConfig, game: Game, player: Player, start: Transformer): Policy {
   const { prompts, samples, lr } = config[player];
-  return new Policy(model, {
-    tokenizer: game.tokenizer,
-    optimizer: adamW({ lr: constantRate(lr), weightDecay: 0, clipNorm: 1 }),
-    slots: Math.max(64, prompts * samples),
-  });
+  return policyFrom(smallModel(config, game, player), start, { lr, slots: Math.max(64, prompts * samples) });
 }

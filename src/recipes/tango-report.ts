@@ -6,24 +6,28 @@ import type { TangoConfig } from './tango-settings.js';
 
 /** Evaluations of an arm, by what they are drawn over. */
 interface Curve {
-  generatorUpdates: number[];
-  /** Updates of both policies. */
-  allUpdates: number[];
+  /** Steps of the generator, also those in which no group had a signal and nothing was updated. */
+  generatorSteps: number[];
+  /** Steps of both policies. */
+  allSteps: number[];
   /** Seconds of work since the arm began, evaluations left out. */
   seconds: number[];
   metrics: Record<string, number[]>;
 }
 
-/** The evaluations of an arm. Time is what its updates took: evaluations and pauses do not count. */
+/** The evaluations of an arm. Time is what its steps took: evaluations and pauses do not count. */
 export function curveOf(events: readonly RunEvent[]): Curve {
-  const curve: Curve = { generatorUpdates: [], allUpdates: [], seconds: [], metrics: {} };
-  let ms = 0;
+  const curve: Curve = { generatorSteps: [], allSteps: [], seconds: [], metrics: {} };
+  let [ms, steps, own] = [0, 0, 0];
   for (const event of events) {
-    if (event.kind === 'train') ms += event.ms;
+    if (event.kind === 'train') {
+      ms += event.ms;
+      steps += 1;
+      if (event.phase === 'generator') own += 1;
+    }
     if (event.kind !== 'evaluate') continue;
-    const { generator = 0, verifier = 0 } = event.updates ?? {};
-    curve.generatorUpdates.push(generator);
-    curve.allUpdates.push(generator + verifier);
+    curve.generatorSteps.push(own);
+    curve.allSteps.push(steps);
     curve.seconds.push(ms / 1000);
     for (const [name, value] of Object.entries(event.metrics)) {
       curve.metrics[name] ??= [];
@@ -67,11 +71,11 @@ async function readArms(
 const percent = (value: number | undefined) => (value === undefined ? '–' : `${(100 * value).toFixed(1)} %`);
 const last = (values: readonly number[] | undefined) => values?.at(-1);
 
-/** Lines of an arm's metrics over its generator's updates. */
+/** Lines of an arm's metrics over the steps of both policies. */
 const linesOf = (curve: Curve, labels: Readonly<Record<string, string>>): ChartLine[] =>
   Object.entries(labels).flatMap(([metric, name]) => {
     const values = curve.metrics[metric];
-    return values ? [{ name, steps: curve.allUpdates, values, hasDots: true }] : [];
+    return values ? [{ name, steps: curve.allSteps, values, hasDots: true }] : [];
   });
 
 /** Final figures of both arms, and how much sooner one reaches where the other ends. */
@@ -84,10 +88,16 @@ function comparison(arms: Awaited<ReturnType<typeof readArms>>): {
   const { grpo, tango } = arms;
   const row = (what: string, value: (curve: Curve) => string) =>
     rows.push(`| ${what} | ${grpo ? value(grpo.curve) : '–'} | ${tango ? value(tango.curve) : '–'} |`);
-  row('accuracy at the start', ({ metrics }) => percent(metrics.accuracy?.[0]));
-  row('accuracy at the end', ({ metrics }) => percent(last(metrics.accuracy)));
-  row('updates of the generator', ({ generatorUpdates }) => `${last(generatorUpdates)}`);
-  row('updates of both', ({ allUpdates }) => `${last(allUpdates)}`);
+  for (const [metric, name] of [
+    ['accuracy', 'greedy accuracy'],
+    ['sampled', 'accuracy at temperature 1'],
+  ] as const)
+    row(
+      `${name}, start → end`,
+      ({ metrics }) => `${percent(metrics[metric]?.[0])} → ${percent(last(metrics[metric]))}`,
+    );
+  row('steps of the generator', ({ generatorSteps }) => `${last(generatorSteps)}`);
+  row('steps of both', ({ allSteps }) => `${last(allSteps)}`);
   row('seconds', ({ seconds }) => last(seconds)?.toFixed(0) ?? '–');
   if (tango) {
     summary.tango = percent(last(tango.curve.metrics.accuracy));
@@ -101,16 +111,16 @@ function comparison(arms: Awaited<ReturnType<typeof readArms>>): {
   }
   if (grpo && tango) {
     summary.grpo = percent(last(grpo.curve.metrics.accuracy));
-    const target = Math.max(...grpo.curve.metrics.accuracy!);
+    const target = last(grpo.curve.metrics.accuracy)!;
     const ratio = (axis: (curve: Curve) => number[]) => {
       const reach = ({ curve }: { curve: Curve }) => firstReach(axis(curve), curve.metrics.accuracy!, target);
       const [own, other] = [reach(tango), reach(grpo)];
       return own === undefined || !other ? 'not reached' : `${(own / other).toFixed(2)}x`;
     };
-    const reached = ratio((curve) => curve.generatorUpdates);
-    summary.updatesToGrpo = reached;
-    rows.push(`| to GRPO's best (${percent(target)}): generator updates | 1x | ${reached} |`);
-    rows.push(`| all updates | 1x | ${ratio((curve) => curve.allUpdates)} |`);
+    const reached = ratio((curve) => curve.generatorSteps);
+    summary.stepsToGrpo = reached;
+    rows.push(`| to GRPO's last accuracy (${percent(target)}): steps of the generator | 1x | ${reached} |`);
+    rows.push(`| steps of both | 1x | ${ratio((curve) => curve.allSteps)} |`);
     rows.push(`| seconds | 1x | ${ratio((curve) => curve.seconds)} |`);
   }
   return { rows, summary };
@@ -125,13 +135,13 @@ export async function writeComparison(
   const accuracy = (Object.keys(names) as Arm[]).flatMap((arm): ChartLine[] => {
     const curve = arms[arm]?.curve;
     return curve
-      ? [{ name: names[arm], steps: curve.generatorUpdates, values: curve.metrics.accuracy!, hasDots: true }]
+      ? [{ name: names[arm], steps: curve.generatorSteps, values: curve.metrics.accuracy!, hasDots: true }]
       : [];
   });
   const figures: Record<string, string> = {
     'accuracy.svg': lineChart({
       title: 'Greedy accuracy on held-out problems',
-      xLabel: 'updates of the generator',
+      xLabel: 'steps of the generator',
       yLabel: 'accuracy',
       lines: accuracy,
     }),
@@ -140,7 +150,7 @@ export async function writeComparison(
   if (tango) {
     figures['verifier.svg'] = lineChart({
       title: 'Verifier on fresh solutions',
-      xLabel: 'updates of both policies',
+      xLabel: 'steps of both policies',
       yLabel: 'F1 and balanced accuracy',
       lines: linesOf(tango.curve, {
         stepF1: 'F1, steps',

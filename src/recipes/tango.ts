@@ -20,8 +20,9 @@ import {
   tangoPhases,
 } from '../rl/index.js';
 import { type Quantity, type RunContext, type RunOutcome, recipe } from './recipe.js';
+import { makeSmallModel } from './rl-start.js';
 import { generatorMetrics, verifierMetrics } from './tango-evaluation.js';
-import { type Game, makeGame, makeModel, policyFrom, warmedUp } from './tango-players.js';
+import { type Game, makeGame, playerFrom, smallModel, warmedUp } from './tango-players.js';
 import { writeComparison } from './tango-report.js';
 import { type TangoConfig, tangoSettings } from './tango-settings.js';
 
@@ -101,7 +102,7 @@ async function runArm(
 
 function derive(config: TangoConfig, game: Game): Quantity[] {
   const { generator, verifier, updates, warmUp, cycle } = config;
-  const parameters = countParameters(makeModel(config, game, 'generator'));
+  const parameters = countParameters(makeSmallModel(smallModel(config, game, 'generator')));
   const verifierUpdates = warmUp + Math.floor(updates / cycle[0]) * cycle[1];
   return [
     { name: 'parameters', value: parameters, unit: 'parameters' },
@@ -127,8 +128,8 @@ async function run(context: Context): Promise<RunOutcome> {
     print(
       `${i + 2}. ${arm === 'grpo' ? 'GRPO: rewards of answers alone' : 'Tango: generator and verifier in turn'}\n`,
     );
-    const generator = policyFrom(config, game, 'generator', generatorStart);
-    const verifier = policyFrom(config, game, 'verifier', verifierStart);
+    const generator = playerFrom(config, game, 'generator', generatorStart);
+    const verifier = playerFrom(config, game, 'verifier', verifierStart);
     const { reason, step: steps } = await runArm(context, arm, generator, verifier);
     await generator.dispose();
     await verifier.dispose();

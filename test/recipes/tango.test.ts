@@ -20,8 +20,9 @@ describe('where a curve reaches a value', () => {
   });
 });
 
-it('counts updates of both policies and the time of updates alone', () => {
-  const train = (ms: number) => ({
+it('counts steps of both policies, with updates or without, and their time alone', () => {
+  const train = (phase: string, ms: number) => ({
+    phase,
     time: 0,
     step: 1,
     kind: 'train',
@@ -31,15 +32,21 @@ it('counts updates of both policies and the time of updates alone', () => {
     ms,
     rate: 1,
   });
-  const evaluated = (generator: number, verifier: number, accuracy: number) => ({
+  const evaluated = (accuracy: number) => ({
     ...{ time: 9e9, step: 1, kind: 'evaluate', isBest: false, ms: 1e6 },
-    ...{ metrics: { accuracy }, updates: { generator, verifier } },
+    metrics: { accuracy },
   });
-  const events = [evaluated(0, 0, 0.1), train(1500), train(500), evaluated(3, 2, 0.4)] as RunEvent[];
+  const events = [
+    evaluated(0.1),
+    train('generator', 1500),
+    train('generator', 500),
+    train('verifier', 1000),
+    evaluated(0.4),
+  ] as RunEvent[];
   expect(curveOf(events)).toEqual({
-    generatorUpdates: [0, 3],
-    allUpdates: [0, 5],
-    seconds: [0, 2],
+    generatorSteps: [0, 2],
+    allSteps: [0, 3],
+    seconds: [0, 3],
     metrics: { accuracy: [0.1, 0.4] },
   });
 });
@@ -85,8 +92,8 @@ describe('a tiny run', () => {
     const { outcome } = await launch(tango as never, options());
     expect(outcome).toMatchObject({ status: 'finished' });
     const report = readFileSync(path.join(folder, 'run', 'report.md'), 'utf8');
-    expect(report).toContain('| accuracy at the end |');
-    expect(report).toMatch(/\| updates of both \| \d+ \| \d+ \|/);
+    expect(report).toContain('| greedy accuracy, start → end |');
+    expect(report).toMatch(/\| steps of both \| \d+ \| \d+ \|/);
     for (const part of ['warm-start-generator', 'warm-start-verifier', 'grpo', 'tango'])
       expect(existsSync(path.join(folder, 'run', part, 'events.jsonl'))).toBe(true);
     const before = readFileSync(path.join(folder, 'run', 'tango', 'rollouts', 'step-1.jsonl'), 'utf8');

@@ -46,13 +46,15 @@ describe('step rewards', () => {
   it('are those of wrong steps behind the gate, whatever a verifier says', () => {
     const malformed = responseOf(right, { isWellFormed: false });
     const praise = [verificationOf(malformed, say(true, true))];
-    expect(rewardsOf(malformed, praise, both)).toEqual([[-0.5, -0.5]]);
+    const [set] = stepRewardsOf(malformed, praise, both);
+    expect(Array.from(set!.rewards)).toEqual([-0.5, -0.5, -0.5]);
+    expect(Array.from(set!.ends)).toEqual([6, 12, malformed.sample.tokens.length - 1]);
     expect(rewardsOf(malformed, praise, { ...both, gate: false })).toEqual([[0.5, 0.5]]);
-    // Without steps at the end of the response: no steps are no way around.
+    // No steps are no way around.
     const empty = responseOf('<answer>\\boxed{et}</answer>');
     expect(empty.isWellFormed).toBe(false);
-    const [set] = stepRewardsOf(empty, [], both);
-    expect([Array.from(set!.rewards), Array.from(set!.ends)]).toEqual([
+    const [end] = stepRewardsOf(empty, [], both);
+    expect([Array.from(end!.rewards), Array.from(end!.ends)]).toEqual([
       [-1],
       [empty.sample.tokens.length - 1],
     ]);

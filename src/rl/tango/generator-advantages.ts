@@ -17,9 +17,9 @@ type RewardOptions = Pick<ResolvedTango<never>, 'gate' | 'perStep'>;
 
 /**
  * Step rewards of a response: ±1 by verdict, over K (2505.15034, equation 3), at the last tokens of the steps. Behind the
- * gate a malformed response has those of a wrong step for each of its steps instead: more, and its spread would drown the
- * verdicts of the others once all are normalised together. One without steps has −1 at its end, so that leaving out all
- * steps is no way around.
+ * gate a malformed response has those of wrong steps instead, and one more at its end: its fault mostly lies in the answer,
+ * behind all steps, which would learn nothing otherwise. They are no larger, as their spread would drown the verdicts of
+ * others once all are normalised together.
  */
 export function stepRewardsOf<P>(
   response: Response<P>,
@@ -30,8 +30,9 @@ export function stepRewardsOf<P>(
   const k = ends.length;
   const scale = perStep && k > 0 ? 1 / k : 1;
   if (gate && !isWellFormed) {
-    const at = k > 0 ? ends : Int32Array.of(sample.tokens.length - 1);
-    return sample.tokens.length > 0 ? [{ rewards: new Float32Array(at.length).fill(-scale), ends: at }] : [];
+    if (sample.tokens.length === 0) return [];
+    const at = Int32Array.of(...ends, sample.tokens.length - 1);
+    return [{ rewards: new Float32Array(at.length).fill(-scale), ends: at }];
   }
   return verifications.flatMap(({ parsed: { verdicts } }) =>
     verdicts ? [{ rewards: Float32Array.from(verdicts, (is) => (is ? scale : -scale)), ends }] : [],
