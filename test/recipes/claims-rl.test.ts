@@ -9,6 +9,7 @@ import { first, last, late } from '../../src/recipes/claims/rl-cells.js';
 import { balancedSolutions } from '../../src/recipes/claims/rl-evaluate.js';
 import { rlExperiments } from '../../src/recipes/claims/rl-experiments.js';
 import { follow, type Point } from '../../src/recipes/claims/rl-follow.js';
+import { programOutput } from '../../src/recipes/claims/rl-programs.js';
 import { rlSettings } from '../../src/recipes/claims/rl-settings.js';
 import { contrastText, experimentTable, meanText } from '../../src/recipes/claims/rl-tables.js';
 import { habitTask, habitWords } from '../../src/recipes/claims/rl-task.js';
@@ -46,6 +47,38 @@ describe('habitTask', () => {
     expect(new Set(drawn.map((word) => word[0]))).toEqual(new Set('acelst'));
     expect(new Set(drawn.map((word) => word[4]))).toEqual(new Set('acelst'));
     expect(drawn.every((word) => /^[a-z]{5}$/.test(word) && word[0] !== word[4])).toBe(true);
+  });
+});
+
+describe('programOutput', () => {
+  const task = programOutput({ count: [2, 3], modulus: 3 });
+  // 2 + 1 = 0, then 0 · 2 = 0, modulo 3.
+  const problem = {
+    start: 2,
+    operations: [
+      { operator: '+', operand: 1 },
+      { operator: '*', operand: 2 },
+    ],
+    modulus: 3,
+  } as const;
+
+  it('writes chains as programs, with the stack after each operation', () => {
+    expect(task.question(problem)).toBe('2>1+2*');
+    expect(task.solution(problem)).toEqual({ steps: ['1+:0', '2*:0'], answer: '0' });
+    expect([task.isCorrect(problem, '0'), task.isCorrect(problem, '2')]).toEqual([true, false]);
+    expect(task.stated('1+:0')).toBe('0');
+    expect(task.restate(problem, ['1+:2', '2*:1'])).toEqual(['0', '0']);
+    expect(task.isConsistent(problem, { steps: ['1+:2', '2*:1'], answer: '1' })).toBe(true);
+    expect(task.isConsistent(problem, { steps: ['1+:2', '2*:1'], answer: '2' })).toBe(false);
+  });
+
+  it('labels steps, and takes none that is written as a chain', () => {
+    expect(task.stepLabels(problem, ['1+:0', '2*:1'])).toEqual([true, false]);
+    expect(task.stepLabels(problem, ['+1=0', '*2=0'])).toEqual([false, false]);
+    expect(task.isConsistent(problem, { steps: ['+1=0', '*2=0'], answer: '0' })).toBe(false);
+    const wrong = task.noisySolution(problem, 0, new Rng(1));
+    expect(task.stepLabels(problem, wrong.steps)[0]).toBe(false);
+    expect(task.isConsistent(problem, wrong)).toBe(true);
   });
 });
 

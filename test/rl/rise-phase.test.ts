@@ -5,6 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { adamW } from '../../src/index.js';
 import type { Transformer } from '../../src/models/lm/transformer.js';
 import {
+  evaluateRatings,
   evaluateRise,
   formatSolution,
   type Policy,
@@ -144,6 +145,22 @@ describe('an evaluation of RISE', () => {
       expect(metrics[name]).toBeLessThanOrEqual(1);
     }
     expect(await evaluate()).toEqual(metrics);
+  });
+
+  it('rates solutions that are given, against the score of the rule', async () => {
+    const policy = await warmPolicy();
+    const rate = (texts: readonly string[]) => {
+      const solutions = texts.map((text, i) => ({ problem: task.problem(77, i), text }));
+      return evaluateRatings({ player: { policy, maxTokens: 32 }, task, solutions, ratings: 4 });
+    };
+    const written = (letter: string) => formatSolution({ steps: [letter, letter], answer: letter });
+    const both = await rate(['a', 'b', 'a', 'b', 'a', 'b', 'a', 'b'].map(written));
+    expect(both.verifyAccuracy).toBeGreaterThan(0.25);
+    expect(both.verifyF1).toBeGreaterThan(0.25);
+    // It has never seen the score −1 of a solution without an answer, and says another one.
+    const none = await rate(['', '<think>', 'a']);
+    expect([none.verifyAccuracy, none.verifyF1]).toEqual([0, 0]);
+    expect(await rate([])).toEqual({});
   });
 
   it('teaches ratings whose steps and score are right', () => {

@@ -1,54 +1,14 @@
-/** Claims of AceReason-Nemotron (2505.16400): strictly on-policy updates, staged lengths, mathematics before code. */
-import {
-  type GrpoOptions,
-  grpoPhase,
-  type Phase,
-  type Policy,
-  parseSolution,
-  perSample,
-  type Range,
-  type StepTask,
-  shortPrompts,
-} from '../../rl/index.js';
-import { first, last, type RlArm, type RlExperiment } from './rl-cells.js';
+/** Claims of AceReason-Nemotron (2505.16400): strictly on-policy updates, staged lengths. */
+import type { Phase, Range } from '../../rl/index.js';
+import { last, type Measure, type RlArm, type RlExperiment } from './rl-cells.js';
 import { solving } from './rl-evaluate.js';
-import { follow } from './rl-follow.js';
-import { codeTask, longest, mathTask, type World } from './rl-world.js';
-
-/** GRPO on a generated task, rewarded for the answer alone; step n has the same problems in every arm. */
-function grpoOn<P>(
-  world: World,
-  policy: Policy,
-  task: StepTask<P>,
-  options: { seed: number; maxTokens: number } & Pick<GrpoOptions<P>, 'updatesPerRollout'>,
-): Phase {
-  const { tokenizer } = world;
-  const { seed, ...rest } = options;
-  const { prompts, samples } = world.config;
-  // Phases are told the step within their own kind, so that arms of one seed draw the same problems.
-  return (context) =>
-    grpoPhase<P>({
-      ...{ policy, samples, zeroVariance: 'drop', ...rest },
-      sampling: { stopTokens: [tokenizer.endOfText!] },
-      prompts: () =>
-        Array.from({ length: prompts }, (_, i) => {
-          const example = task.problem(100 + seed, context.phaseStep * (1 << 16) + i);
-          return { prompt: tokenizer.encode(shortPrompts.generator(task.question(example))), example };
-        }),
-      reward: perSample(({ text, example }) => {
-        const { answer } = parseSolution(text);
-        return answer !== undefined && task.isCorrect(example, answer) ? 1 : 0;
-      }),
-    })(context).then(({ metrics, ...report }) => {
-      // Tokens of the step, for budgets.
-      const tokens = (metrics.length ?? 0) * prompts * samples;
-      return { ...report, metrics: { ...metrics, tokens } };
-    });
-}
+import { follow, type Point } from './rl-follow.js';
+import { grpoOn } from './rl-grpo.js';
+import { longest } from './rl-world.js';
 
 const words: Range = [2, 3];
 
-/** (a) several updates from one rollout. */
+/** (a) Several updates from one rollout. */
 function updatesArm(count: number): RlArm {
   return {
     name: `${count} update${count > 1 ? 's' : ''} a rollout`,
@@ -62,9 +22,9 @@ function updatesArm(count: number): RlArm {
         return await follow({
           phases: { learn: grpoOn(world, policy, task, { seed, maxTokens, updatesPerRollout: count }) },
           schedule: () => 'learn',
-          ...{ seed, signal, counted: 'learn', steps: world.scaled(60), every: world.scaled(6) },
+          ...{ seed, signal, counted: 'learn', steps: world.scaled(100), every: world.scaled(5) },
           watch: ['entropy'],
-          evaluate: () => solving(world, policy, task),
+          evaluate: () => solving(world, policy, task, { problems: 2 * world.config.problems }),
         });
       } finally {
         await policy.dispose();
@@ -75,6 +35,28 @@ function updatesArm(count: number): RlArm {
 
 const updateArms = [1, 2, 4].map(updatesArm);
 const [one, two, four] = updateArms.map(({ name }) => name) as [string, string, string];
+
+/** The first point at which so many answers are right. */
+const reaches = (points: readonly Point[], accuracy: number): Point | undefined =>
+  points.find((point) => (point.accuracy ?? 0) >= accuracy);
+
+/**
+ * Who learns faster has less entropy at the same step: this compares it where arms can do as much. It is the mean since
+ * the point before.
+ */
+const entropyAt = (accuracy: number): Measure => ({
+  name: `entropy where accuracy reaches ${100 * accuracy} %`,
+  value: (points) => reaches(points, accuracy)?.entropy,
+  as: 'number',
+  by: 'ratio',
+});
+
+const rolloutsTo = (accuracy: number): Measure => ({
+  name: `rollouts to an accuracy of ${100 * accuracy} %`,
+  value: (points) => reaches(points, accuracy)?.['steps.learn'],
+  as: 'number',
+  by: 'ratio',
+});
 
 export const updatesExperiment: RlExperiment = {
   name: 'updates',
@@ -91,6 +73,16 @@ export const updatesExperiment: RlExperiment = {
       by: 'ratio',
     },
     { ...last('entropy at the end, nats a token', 'entropy'), as: 'number', by: 'ratio' },
+    ...[0.5, 0.8, 0.95].map(entropyAt),
+    rolloutsTo(0.95),
+    {
+      ...last('lowest greedy accuracy after it was 90 %', 'accuracy.greedy'),
+      value: (points) => {
+        const values = points.map((point) => point['accuracy.greedy'] ?? 0);
+        const reached = values.findIndex((value) => value >= 0.9);
+        return reached < 0 ? undefined : Math.min(...values.slice(reached));
+      },
+    },
   ],
   contrasts: [
     [two, one],
@@ -107,7 +99,7 @@ export const updatesExperiment: RlExperiment = {
 /** Tokens of a solution of so many words. */
 const lengthOf = (count: number) => 7 * count + 6;
 
-/** (b) longer and longer responses against the full length from the beginning, at as many generated tokens. */
+/** (b) Longer and longer responses against the full length from the beginning, at as many generated tokens. */
 function stagedArm(name: string, lengths: readonly number[]): RlArm {
   return {
     name,
@@ -170,73 +162,4 @@ export const stagedExperiment: RlExperiment = {
       y: [{ metric: 'accuracy', label: '' }],
     },
   ],
-};
-
-/** (c) one model, one domain after the other. */
-function domainsArm(name: string, stages: readonly ('math' | 'code')[]): RlArm {
-  return {
-    name,
-    async run({ world, seed, directory, signal }) {
-      const start = await world.start('math-code', seed, directory, signal);
-      if (!start) return undefined;
-      const policy = world.policy(start);
-      const { math, code } = world.domainTokens;
-      const each = world.scaled(60);
-      const phases = {
-        math: grpoOn(world, policy, mathTask, { seed, maxTokens: math }),
-        code: grpoOn(world, policy, codeTask, { seed, maxTokens: code }),
-      };
-      const steps = stages.length * each;
-      let done = 0;
-      const learn: Phase = (context) => {
-        const stage = stages[Math.min(stages.length - 1, Math.floor(done++ / each))]!;
-        return phases[stage]({ ...context, phaseStep: context.phaseStep % each });
-      };
-      try {
-        return await follow({
-          phases: { learn },
-          schedule: () => 'learn',
-          ...{ seed, signal, counted: 'learn', steps, every: world.scaled(10) },
-          evaluate: async () => ({
-            ...(await solving(world, policy, mathTask, math, 'math')),
-            ...(await solving(world, policy, codeTask, code, 'code')),
-          }),
-        });
-      } finally {
-        await policy.dispose();
-      }
-    },
-  };
-}
-
-export const domainsExperiment: RlExperiment = {
-  name: 'domains',
-  title: 'Mathematics, then code, in one model',
-  claim: 'RL on mathematics helps code; RL on code after it costs mathematics 2 points or less.',
-  arms: [
-    domainsArm('mathematics', ['math']),
-    domainsArm('code', ['code']),
-    domainsArm('mathematics, then code', ['math', 'code']),
-  ],
-  measures: (['math', 'code'] as const).flatMap((metric) => [
-    first(`${metric} at the start`, metric),
-    last(`${metric} at the end`, metric),
-    {
-      ...last(`${metric}, change`, metric),
-      value: (points) => {
-        const [start, end] = [points[0]?.[metric], points.at(-1)?.[metric]];
-        return start === undefined || end === undefined ? undefined : end - start;
-      },
-    },
-  ]),
-  contrasts: [
-    ['mathematics, then code', 'mathematics'],
-    ['mathematics, then code', 'code'],
-  ],
-  charts: (['math', 'code'] as const).map((metric) => ({
-    title: `Accuracy, ${metric}`,
-    x: 'steps.learn',
-    xLabel: 'updates',
-    y: [{ metric, label: '' }],
-  })),
 };

@@ -20,11 +20,10 @@ export async function solving<P>(
   world: World,
   policy: Policy,
   task: StepTask<P>,
-  maxTokens = world.lengths.solution,
-  name = 'accuracy',
+  options: { maxTokens?: number; name?: string; problems?: number } = {},
 ): Promise<Record<string, number>> {
   const { tokenizer } = world;
-  const { problems } = world.config;
+  const { maxTokens = world.lengths.solution, name = 'accuracy', problems = world.config.problems } = options;
   const prompts = Array.from({ length: problems }, (_, i) => {
     const problem = task.problem(heldOut, i);
     return { prompt: tokenizer.encode(shortPrompts.generator(task.question(problem))), example: problem };

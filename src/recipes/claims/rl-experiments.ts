@@ -1,5 +1,6 @@
-import { domainsExperiment, stagedExperiment, updatesExperiment } from './rl-acereason.js';
+import { stagedExperiment, updatesExperiment } from './rl-acereason.js';
 import type { RlExperiment } from './rl-cells.js';
+import { domainsExperiment } from './rl-domains.js';
 import { balanceExperiment, misleadingExperiment } from './rl-flawed.js';
 import { riseExperiment } from './rl-rise.js';
 import type { ExperimentName } from './rl-settings.js';

@@ -16,6 +16,7 @@ import {
   type TextExample,
 } from '../../rl/index.js';
 import { warmStart } from '../../rl/warm-start.js';
+import { programOutput } from './rl-programs.js';
 import type { RlConfig } from './rl-settings.js';
 import {
   habitCopy,
@@ -31,13 +32,20 @@ import {
 export const longest = 4;
 
 /** Which formats a model is taught before reinforcement. */
-export type Start = 'letters' | 'math-code';
+export type Start = 'letters' | 'domains';
 
-/** Arithmetic and programs, for two domains in one model. */
-export const mathTask = chainArithmetic({ count: [2, 3], modulus: 3 });
-export const codeTask = stackPrograms({ length: [1, 2], inputs: [0, 5], shown: 2, hidden: 3 });
+const chains = { count: [2, 3] as const, modulus: 3 };
 
-const tokensOf = { math: 34, code: 60 };
+/** Domains in one model, and most tokens of a response: arithmetic, programs to be run, programs to be found. */
+export const domains = {
+  math: { task: chainArithmetic(chains) as StepTask<never>, maxTokens: 34 },
+  output: { task: programOutput(chains) as StepTask<never>, maxTokens: 34 },
+  synthesis: {
+    task: stackPrograms({ length: [1, 2], inputs: [0, 5], shown: 2, hidden: 3 }) as StepTask<never>,
+    maxTokens: 60,
+  },
+} as const;
+export type Domain = keyof typeof domains;
 
 /** Tasks, tokenizer and warm starts. */
 export class World {
@@ -48,17 +56,13 @@ export class World {
   private readonly words = habitWords(4000);
 
   constructor(readonly config: RlConfig) {
-    this.tokenizer = protocolTokenizer([this.letters([1, longest]), mathTask, codeTask]);
+    const tasks = Object.values(domains).map(({ task }) => task);
+    this.tokenizer = protocolTokenizer([this.letters([1, longest]), ...tasks]);
   }
 
   /** The last-letter task with problems of so many words. */
   letters(count: Range): StepTask<LastLetterProblem> {
     return habitTask(this.words, count, longest);
-  }
-
-  /** Most tokens of a response in the two-domain model. */
-  get domainTokens(): typeof tokensOf {
-    return tokensOf;
   }
 
   get context(): number {
@@ -127,10 +131,9 @@ export class World {
   #domainExamples(own: number): TextExample[] {
     const { examples, domainAccuracy: accuracy } = this.config.warmStart;
     const seed = own + 1_000_003;
+    const tasks = Object.values(domains).map(({ task }) => task);
     return Array.from({ length: examples }, (_, i) =>
-      i % 2 === 0
-        ? solutionExample(mathTask, i, { seed, accuracy })
-        : solutionExample(codeTask, i, { seed, accuracy }),
+      solutionExample(tasks[i % tasks.length]!, i, { seed, accuracy }),
     );
   }
 

@@ -3,7 +3,7 @@ import type { TangoPlayer } from '../tango/options.js';
 import { type RisePrompts, shortRisePrompts } from './prompts.js';
 import { riseScores } from './rewards.js';
 import { ratingMetrics } from './rise.js';
-import { type Rating, type RiseTask, solve, verify } from './solve.js';
+import { type Rating, type RiseTask, rate, solve, verify } from './solve.js';
 import { selfWeightedVote } from './voting.js';
 
 /** Settings of `evaluateRise`. */
@@ -27,6 +27,23 @@ const share = (list: readonly boolean[]) => list.filter(Boolean).length / list.l
 function weightedCorrect(answers: readonly Answer[], scores: readonly number[]): number {
   const [best] = selfWeightedVote(answers.map(({ key }, i) => ({ key, score: scores[i]! })));
   return best && answers.some(({ key, isCorrect }) => key === best.key && isCorrect) ? 1 : 0;
+}
+
+/**
+ * How well a policy rates solutions that are given, e.g. as many right as wrong ones. Its own solutions change while it
+ * learns: once nearly all are right, "right" every time is right nearly every time.
+ */
+export async function evaluateRatings<P>(
+  options: Omit<RiseEvaluation<P>, 'problems' | 'k'> & {
+    solutions: readonly { problem: P; text: string }[];
+  },
+): Promise<Record<string, number>> {
+  const { player, task, solutions, ratings = 1, ratingTokens = player.maxTokens } = options;
+  const { texts = shortRisePrompts, seed = 0, signal } = options;
+  const rated = await Promise.all(solutions.map(({ problem, text }) => rate(task, problem, text)));
+  const rater = { ...player, maxTokens: ratingTokens };
+  const run = { seed, samples: ratings, ...(signal && { signal }) };
+  return ratingMetrics(await verify(rater, texts, task, rated, run));
 }
 
 /**

@@ -1,4 +1,4 @@
-export { evaluateRise, type RiseEvaluation } from './evaluate.js';
+export { evaluateRatings, evaluateRise, type RiseEvaluation } from './evaluate.js';
 export { type RatingExampleOptions, ratingExample } from './examples.js';
 export { fullRisePrompts, type RisePrompts, shortRisePrompts } from './prompts.js';
 export { formatScore, riseScores, solutionReward, statedScore, verificationReward } from './rewards.js';
