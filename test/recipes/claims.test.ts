@@ -59,7 +59,7 @@ describe('a cell', () => {
     length: 12,
     evaluations: [{ name: 'e', task: flipFlop(0.5), length: 12 }],
   };
-  const budget = { steps: 12, batch: 4, lr: 1e-3, embedding: 0.02, answers: 200 };
+  const budget = { steps: 12, tokens: 48, lr: 1e-3, embedding: 0.02, answers: 200 };
   const run = (seed: number, signal = new AbortController().signal) =>
     runCell(setting, { name: 'PaTH', model: { attention: 'path' } }, seed, shape, budget, signal);
 

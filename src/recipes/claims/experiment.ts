@@ -34,7 +34,8 @@ export interface Experiment {
 /** What all trainings of an experiment share. */
 export interface Budget {
   steps: number;
-  batch: number;
+  /** Tokens of a step, in as many sequences as make them up. */
+  tokens: number;
   lr: number;
   /** Standard deviation of the embedding table at the start. */
   embedding: number;
@@ -55,6 +56,10 @@ export interface Cell {
   seconds: number;
 }
 
+/** Sequences of a training step. */
+export const sequencesOf = ({ tokens }: Pick<Budget, 'tokens'>, { length }: Setting): number =>
+  Math.max(1, Math.floor(tokens / length));
+
 /** Sequences of one evaluation batch. */
 const evaluationBatch = 64;
 
@@ -73,13 +78,14 @@ export async function runCell(
   const rng = new Rng(seed).split('claims');
   const model = new Transformer(config, { rng: rng.split('weights'), std: 'fan-in' });
   scaleEmbedding(model, budget.embedding);
-  const rows = int32([budget.batch, setting.length]);
+  const batch = sequencesOf(budget, setting);
+  const rows = int32([batch, setting.length]);
   const losses: number[] = [];
   const result = await train({
     parameters: model,
-    inputs: { tokens: rows, targets: rows, weights: float32([budget.batch, setting.length]) },
+    inputs: { tokens: rows, targets: rows, weights: float32([batch, setting.length]) },
     loss: (batch) => languageModelLoss(model, batch),
-    data: new SyntheticBatches(setting.task, { batch: budget.batch, length: setting.length, seed }),
+    data: new SyntheticBatches(setting.task, { batch, length: setting.length, seed }),
     optimizer: adamW({
       lr: warmup(Math.min(100, budget.steps / 10), linear(budget.lr, 0, budget.steps)),
       beta2: 0.98,

@@ -16,13 +16,13 @@ import { alternatingGroup, cups, flipFlop, repeatedRecall } from '../../data/syn
 import { AnnealError } from '../../index.js';
 import type { LanguageModelConfig } from '../../models/index.js';
 import { recipe } from '../recipe.js';
-import { type Arm, type Cell, type Experiment, runCell, type Setting } from './experiment.js';
+import { type Arm, type Cell, type Experiment, runCell, type Setting, sequencesOf } from './experiment.js';
 import { experimentTables } from './table.js';
 import { runTrainings, type Trainings, workersSetting } from './trainings.js';
 
 const budgetSettings = {
   steps: z.int().min(10).describe('training steps'),
-  batch: z.int().min(1).describe('sequences a step'),
+  tokens: z.int().min(1).describe('tokens a step: the longer the sequences, the fewer they are'),
   lr: z.number().positive().default(1e-3).describe('peak learning rate; it falls to 0'),
   embedding: z
     .number()
@@ -82,11 +82,10 @@ function claim(options: {
       {
         name: 'trainingTokens',
         value:
-          settings.reduce((n, s) => n + s.length, 0) *
+          settings.reduce((n, one) => n + one.length * sequencesOf(config, one), 0) *
           arms.length *
           config.seeds *
-          config.steps *
-          config.batch,
+          config.steps,
         unit: 'tokens',
       },
     ],
@@ -163,7 +162,7 @@ const evaluationNames = ['in-distribution', 'sparse', 'dense'] as const;
 export const flipFlopClaim = claim({
   name: 'claims/flip-flop',
   summary: 'PaTH, Table 1: flip-flop language modelling by RoPE, FoX, stick-breaking and PaTH attention',
-  defaults: { steps: 2000, batch: 16, layers: 1, answers: 34_000 },
+  defaults: { steps: 2000, tokens: 2048, layers: 1, answers: 34_000 },
   experiment: () => ({
     settings: [128, 512].map((length) => ({
       name: `length ${length}`,
@@ -188,7 +187,7 @@ export const flipFlopClaim = claim({
 export const cupsClaim = claim({
   name: 'claims/cups',
   summary: 'where the ball is after n swaps of five cups: one layer of PaTH against RoPE',
-  defaults: { steps: 1500, batch: 32, layers: 1, answers: 34_000 },
+  defaults: { steps: 1500, tokens: 1024, layers: 1, answers: 34_000 },
   experiment: () => ({
     settings: [
       {
@@ -210,7 +209,7 @@ export const recallClaim = claim({
   name: 'claims/recall',
   summary: 'PaTH, figure 2 (top): recall of the value N occurrences ago, N = 1 to 4',
   // Two layers pass on what a token is beside what the first layer adds; in a table of 0.02 it drowns in that.
-  defaults: { steps: 2000, batch: 32, embedding: 1, layers: 2, answers: 34_000 },
+  defaults: { steps: 2000, tokens: 2048, embedding: 1, layers: 2, answers: 34_000 },
   experiment: () => ({
     settings: [1, 2, 3, 4].map((back) => ({
       name: `N = ${back}`,
@@ -230,7 +229,7 @@ export const recallClaim = claim({
 export const a5Claim = claim({
   name: 'claims/a5',
   summary: 'PaTH, figure 2 (bottom): the word problem of A5 by depth',
-  defaults: { steps: 4000, batch: 64, lr: 2e-3, layers: 1, answers: 34_000 },
+  defaults: { steps: 4000, tokens: 1024, lr: 2e-3, layers: 1, answers: 34_000 },
   experiment: () => ({
     settings: [
       {
