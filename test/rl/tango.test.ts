@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -13,6 +14,9 @@ import {
   verificationExample,
 } from '../../src/rl/index.js';
 import { warmStart } from '../../src/rl/warm-start.js';
+import { readEvents } from '../../src/train/index.js';
+import { compile } from '../support/compiled.js';
+import type { TangoKill } from './tango-child.js';
 import { type Coin, smallPolicy, coinTask as task, tokenizer } from './tango-support.js';
 
 type Options = TangoOptions<Coin>;
@@ -204,6 +208,54 @@ describe('a run', () => {
     };
     expect(last('parts')).toEqual(last('whole'));
   });
+
+  it('is killed with kill -9 in each phase and goes on to the same log, tables and policies', async () => {
+    const start = path.join(folder, 'start');
+    const warm = await warmPair();
+    for (const [name, policy] of Object.entries(warm)) await policy.save(path.join(start, name));
+    const compiled = compile('test/rl/tango-child.ts');
+    const child = (name: string, kill?: TangoKill) => {
+      const settings = JSON.stringify({ directory: path.join(folder, name), start, kill });
+      const { signal, stderr } = spawnSync(process.execPath, [compiled.program, settings], {
+        encoding: 'utf8',
+      });
+      expect(stderr).toBe('');
+      return signal;
+    };
+    try {
+      expect(child('unbroken')).toBeNull();
+      // Steps 0, 3 and 6 are the verifier's; checkpoints are written every 2 steps.
+      const kills: TangoKill[] = [
+        { step: 0, at: 'update' },
+        { step: 1, at: 'judge' },
+        { step: 3, at: 'judge' },
+        { step: 5, at: 'update' },
+      ];
+      for (const kill of kills) expect(child('broken', kill)).toBe('SIGKILL');
+      expect(child('broken')).toBeNull();
+    } finally {
+      compiled.remove();
+    }
+    // `readEvents` leaves out what was done anew after a restart.
+    const logOf = async (name: string) =>
+      (await readEvents(path.join(folder, name))).events.flatMap((event) => {
+        if (event.kind !== 'train') return [];
+        const { step, phase, updates, metrics = {} } = event;
+        const kept = Object.entries(metrics).filter(([key]) => !key.startsWith('ms.'));
+        return [{ step, phase, updates, metrics: Object.fromEntries(kept) }];
+      });
+    expect((await logOf('unbroken')).map(({ step }) => step)).toEqual([1, 2, 3, 4, 5, 6, 7]);
+    expect(await logOf('broken')).toEqual(await logOf('unbroken'));
+    const filesOf = (name: string) =>
+      ['checkpoints/step-7/generator', 'checkpoints/step-7/verifier', 'rollouts'].flatMap((part) =>
+        readdirSync(path.join(folder, name, part)).map((file) => [
+          file,
+          readFileSync(path.join(folder, name, part, file), 'base64'),
+        ]),
+      );
+    expect(filesOf('unbroken').length).toBeGreaterThan(10);
+    expect(filesOf('broken')).toEqual(filesOf('unbroken'));
+  }, 240_000);
 
   it('survives a generator and a verifier that never follow a format', async () => {
     const policies = { generator: smallPolicy(3), verifier: smallPolicy(4) };
