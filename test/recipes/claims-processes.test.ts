@@ -141,6 +141,13 @@ describe('claims/cups in processes', () => {
     expect(report(three)).toBe(report(one));
   });
 
+  it('says of a training that diverges which it is', async () => {
+    const args = ['run', 'claims/cups', 'steps=20', ...small, 'lr=1e30', 'workers=2', '--dir', 'diverges'];
+    const { code, err } = await anneal(args, folder);
+    expect(code).toBe(2);
+    expect(err).toMatch(/^length 32, (PaTH|RoPE), seed \d: the gradient of step \d+ is not finite .*\n$/);
+  });
+
   it('stops at Ctrl-C, goes on later, and ends its processes when it is killed', async () => {
     const directory = path.join(folder, 'stopped');
     const args = ['run', 'claims/cups', 'steps=200', ...small, 'workers=2', '--dir', directory];

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { cups, flipFlop } from '../../src/data/synthetic.js';
 import { AnnealError } from '../../src/index.js';
-import { type Cell, type Experiment, runCell } from '../../src/recipes/claims/experiment.js';
+import { type Cell, type Experiment, runCell, sequencesOf } from '../../src/recipes/claims/experiment.js';
 import { cupsClaim, flipFlopClaim } from '../../src/recipes/claims/synthetic.js';
 import { errorRate, experimentTables } from '../../src/recipes/claims/table.js';
 import { launch } from '../../src/recipes/launch.js';
@@ -70,6 +70,22 @@ describe('a cell', () => {
     const { wrong, answers } = a!.errors.e!;
     expect(answers).toBeGreaterThanOrEqual(200);
     expect(wrong / answers).toBeGreaterThan(0.2);
+  });
+
+  it('starts from the embeddings that the budget asks for', async () => {
+    const signal = new AbortController().signal;
+    const arm = { name: 'RoPE', model: {} };
+    const [narrow, wide] = [0.02, 1].map((embedding) =>
+      runCell(setting, arm, 1, shape, { ...budget, embedding }, signal),
+    );
+    expect((await narrow)!.loss).not.toBe((await wide)!.loss);
+  });
+
+  it('trains on as many tokens a step whatever the length', () => {
+    const sequences = [128, 512, 513, 4096].map((length) =>
+      sequencesOf({ tokens: 2048 }, { ...setting, length }),
+    );
+    expect(sequences).toEqual([16, 4, 3, 1]);
   });
 
   it('ends with the signal', async () => {
