@@ -50,14 +50,16 @@ export async function runTrainings<Config extends { workers?: number | undefined
   const isDone = (job: Job) => cells.some((cell) => trainings.isOf(cell, job));
   const todo = [...jobs.keys()].filter((at) => !isDone(jobs[at]!));
   const started = performance.now();
+  let done = 0;
   const keep = (at: number, cell: Cell) => {
     cells.push(cell);
     appendFileSync(file, `${JSON.stringify(cell)}\n`);
-    const done = todo.length - (jobs.length - cells.length);
+    done++;
     const seconds = (performance.now() - started) / 1000;
     const remaining = duration((seconds / done) * (todo.length - done));
     const name = trainings.nameOf(jobs[at]!);
-    print(`${cells.length}/${jobs.length}  ${name}: ${trainings.found(cell)}  (${remaining} left)\n`);
+    const number = jobs.length - todo.length + done;
+    print(`${number}/${jobs.length}  ${name}: ${trainings.found(cell)}  (${remaining} left)\n`);
   };
   const workers = Math.min(config.workers ?? availableParallelism(), todo.length);
   if (workers > 1) {
