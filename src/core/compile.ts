@@ -58,13 +58,15 @@ const updatedInputs: Readonly<Record<string, Readonly<Record<number, number>>>> 
   decodeAttention: { 1: 1, 2: 2 },
   pathStep: { 1: 5, 2: 6 },
   cacheWrite: { 0: 0 },
-  adamw: { 0: 0, 1: 1, 2: 2 },
 };
+/** The same where each output may replace the input of its number. */
+const updatesAll: ReadonlySet<string> = new Set(['adamw', 'momentum', 'addProducts']);
 
 /** `next` may be written over the memory of `leaf` while its node reads it: each element is read before. */
 function readsBeforeWriting(next: Tensor, leaf: Tensor): boolean {
   const { node } = next;
-  const updated = updatedInputs[node.op.name]?.[next.index];
+  const { name } = node.op;
+  const updated = updatesAll.has(name) ? next.index : updatedInputs[name]?.[next.index];
   if (updated !== undefined)
     return node.inputs.every((t, i) => (i === updated ? t === leaf : memoryOf(t) !== leaf));
   const safe = (t: Tensor, i: number) => {

@@ -1,9 +1,17 @@
 import { gp } from './instructions.js';
 import { lanes, type Slot, TileAssembler } from './tile-assembler.js';
-import { chunkOf, PanelCompiler, type PanelProduct, panelColumns, panelVectors } from './tile-panel.js';
+import {
+  chunkOf,
+  PanelCompiler,
+  type PanelProduct,
+  panelColumns,
+  panelVectors,
+  pickTensor,
+  takeTurns,
+} from './tile-panel.js';
 import { tileRows } from './tile-product.js';
 
-const { rcx, r14, r15, rsp } = gp;
+const { rcx, r14, r15 } = gp;
 
 /** How the operands of a product with a symmetric result lie in memory. */
 export interface SymmetricOperands {
@@ -111,18 +119,7 @@ class SymmetricCompiler {
     const { t, code, task } = this;
     const { m, rowBlock } = code;
     const [rest, panel, part] = this.#scratch;
-    const perMatrix = tasksOf(code);
-    // Pairs of matrices take turns: two threads that go on in step have one each in their caches.
-    const paired = matricesOf(code) & ~1;
-    t.ifBelow(task, paired * perMatrix, () => {
-      t.divide(task, 2 * perMatrix, this.#matrix, rest);
-      t.divide(rest, 2, rest, part);
-      t.combine(this.#matrix, part, [[this.#matrix, 2]]);
-    });
-    t.ifNotBelow(task, paired * perMatrix, () => {
-      t.set(this.#matrix, paired);
-      t.combine(rest, task, [], -paired * perMatrix);
-    });
+    takeTurns(t, task, matricesOf(code), tasksOf(code), [this.#matrix, rest]);
     t.divide(rest, Math.ceil(m / panelColumns), part, panel);
     t.combine(this.#place.column, 0, [[panel, panelColumns]]);
     t.combine(this.#row, 0, [[part, rowBlock]]);
@@ -147,10 +144,7 @@ class SymmetricCompiler {
     const { m } = code;
     const { a, b, column } = this.#place;
     if (code.separate) {
-      // The addresses of the tensors lie one behind the other.
-      t.a.mov(rcx, t.at(this.#matrix));
-      t.a.mov(rcx, { base: rsp, index: rcx, scale: 8, offset: tensors[0]!.at });
-      for (const slot of [a, b]) t.a.store(t.at(slot), rcx);
+      for (const slot of [a, b]) pickTensor(t, slot, tensors, this.#matrix);
     } else {
       [a, b].forEach((slot, i) => {
         t.combine(slot, tensors[i]!, [[this.#matrix, 4 * m * operands.k]]);

@@ -1,5 +1,6 @@
 import { pathLayout, pathWorkLayout } from '../core/ops/path-layout.js';
 import type { KernelRequest } from '../runtime/backend.js';
+import { addProductsOperator } from './add-products.js';
 import { compilePathAttend } from './path-attend.js';
 import { compilePathGradient } from './path-gradient.js';
 import type { PathCode } from './path-layout.js';
@@ -147,4 +148,8 @@ function pathStepOperator({ kind, inputs, outputs, attributes }: KernelRequest):
 
 /** The operator for a request, or undefined where there is none. */
 export const tileOperator = (request: KernelRequest): TileOperator | undefined =>
-  stickOperator(request) ?? pathOperator(request) ?? pathStepOperator(request) ?? symmetricOperator(request);
+  stickOperator(request) ??
+  pathOperator(request) ??
+  pathStepOperator(request) ??
+  symmetricOperator(request) ??
+  addProductsOperator(request);

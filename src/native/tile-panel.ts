@@ -21,6 +21,37 @@ export function chunkOf(k: number): number | undefined {
   return undefined;
 }
 
+/**
+ * matrix and rest of a task among `perMatrix` for each of so many matrices. Pairs of matrices take turns: two threads that
+ * go on in step have one each in their caches.
+ */
+export function takeTurns(
+  t: TileAssembler,
+  task: Slot,
+  matrices: number,
+  perMatrix: number,
+  [matrix, rest]: readonly [Slot, Slot],
+): void {
+  const paired = matrices - (matrices % 2);
+  const half = t.slot();
+  t.ifBelow(task, paired * perMatrix, () => {
+    t.divide(task, 2 * perMatrix, matrix, rest);
+    t.divide(rest, 2, rest, half);
+    t.combine(matrix, half, [[matrix, 2]]);
+  });
+  t.ifNotBelow(task, paired * perMatrix, () => {
+    t.set(matrix, paired);
+    t.combine(rest, task, [], -paired * perMatrix);
+  });
+}
+
+/** slot = the tensor with such a number: the slots of tensors lie one behind the other. */
+export function pickTensor(t: TileAssembler, slot: Slot, tensors: readonly Slot[], number: Slot): void {
+  t.a.mov(rcx, t.at(number));
+  t.a.mov(rcx, { base: gp.rsp, index: rcx, scale: 8, offset: tensors[0]!.at });
+  t.a.store(t.at(slot), rcx);
+}
+
 /** A product A·B = C of which a panel of columns is computed: how its operands lie in memory, in floats. */
 export interface PanelProduct {
   /** Inner dimension. */

@@ -1,11 +1,11 @@
 import { AnnealError } from '../core/errors.js';
+import { addProducts } from '../core/ops/add-products.js';
 import { add, greater, mul, reciprocal, sqrt, square, sub, where } from '../core/ops/elementwise.js';
 import { concat, split, stack } from '../core/ops/join.js';
-import { scalar } from '../core/ops/leaf.js';
 import { nesterov } from '../core/ops/momentum.js';
 import { mean, sum } from '../core/ops/reduce.js';
 import { reshape } from '../core/ops/view.js';
-import { formatShape } from '../core/shape.js';
+import { formatShape, sameShape } from '../core/shape.js';
 import type { Tensor } from '../core/tensor.js';
 import type { Variable } from '../core/variable.js';
 import { Optimizer, type OptimizerOptions } from './optimizer.js';
@@ -77,10 +77,16 @@ class Muon extends Optimizer {
       each: parts.flatMap((part) => part.blocks.map(() => this.scale(part))),
     };
     const products = polarProducts(blocks, this.options.polar, factors || undefined);
+    const { weightDecay = 0 } = this.options;
+    const keep = weightDecay === 0 ? undefined : sub(1, mul(rate, weightDecay));
+    const moved = this.isPlain ? movedTogether(parts, products, keep) : new Map<Variable, Tensor>();
     let at = 0;
     for (const part of parts) {
-      this.move(part, products.slice(at, at + part.blocks.length), rate);
+      const { parameter, momentum } = part;
+      const mine = products.slice(at, at + part.blocks.length);
       at += part.blocks.length;
+      this.slot(parameter, 'momentum').assign(momentum);
+      parameter.assign(moved.get(parameter) ?? this.moved(part, mine, rate, keep));
     }
   }
 
@@ -118,25 +124,20 @@ class Muon extends Optimizer {
     return { parameter, momentum, blocks: split(direction, n, 1), outAxis: 1 };
   }
 
-  /** Assigns what the orthogonal factors of a parameter's direction make of it. */
-  private move(part: Part, products: PolarProduct[], rate: Tensor): void {
-    const { parameter, momentum, outAxis } = part;
-    const { weightDecay = 0, cautious = false } = this.options;
-    const shrink = mul(rate, weightDecay);
+  /** A parameter after the update by the polar factors of its direction; `keep` is what decay leaves of it. */
+  private moved(part: Part, products: readonly PolarProduct[], rate: Tensor, keep?: Tensor): Tensor {
+    const { parameter, outAxis } = part;
     const results = products.map(polarApplied);
-    let next: Tensor;
     if (this.isPlain) {
       // The product is added to the parameter as it is formed.
-      const kept = weightDecay === 0 ? parameter : mul(parameter, sub(1, shrink));
-      next = add(kept, assembled(results, parameter));
-    } else {
-      const flat = assembled(this.neuronNormed(parameter, results, outAxis), parameter);
-      const decayed = cautious ? where(greater(mul(flat, parameter), 0), parameter, scalar(0)) : parameter;
-      const kept = weightDecay === 0 ? parameter : sub(parameter, mul(decayed, shrink));
-      next = sub(kept, mul(flat, mul(rate, this.scale(part))));
+      return add(keep ? mul(parameter, keep) : parameter, assembled(results, parameter));
     }
-    this.slot(parameter, 'momentum').assign(momentum);
-    parameter.assign(next);
+    const flat = assembled(this.neuronNormed(parameter, results, outAxis), parameter);
+    const step = mul(flat, mul(rate, this.scale(part)));
+    if (!keep) return sub(parameter, step);
+    const isShrunk = this.options.cautious && greater(mul(flat, parameter), 0);
+    const decayed = isShrunk ? where(isShrunk, mul(parameter, keep), parameter) : mul(parameter, keep);
+    return sub(decayed, step);
   }
 
   /** NorMuon's second moment of each output feature; the Frobenius norm of a block stays as it was. */
@@ -156,6 +157,32 @@ class Muon extends Optimizer {
       return mul(scaled, mul(norm(factor), reciprocal(add(norm(scaled), 1e-10))));
     });
   }
+}
+
+/** Parameters that are one block, updated by one node for each stack of small factors that serves only such. */
+function movedTogether(
+  parts: readonly Part[],
+  products: readonly PolarProduct[],
+  keep?: Tensor,
+): Map<Variable, Tensor> {
+  const owners = parts.flatMap(({ parameter, blocks }) => blocks.map(() => parameter));
+  const stacks = new Map<Tensor, { parameter: Variable; y: Tensor }[]>();
+  products.forEach(({ stack: small, index, y }, i) => {
+    const parameter = owners[i]!;
+    const members = stacks.get(small) ?? [];
+    stacks.set(small, members);
+    if (sameShape(parameter.shape, y.shape)) members[index] = { parameter, y };
+  });
+  const moved = new Map<Variable, Tensor>();
+  for (const [small, members] of stacks) {
+    // A stack in which other blocks have a place, too, is left to what assembles them.
+    if (Object.keys(members).length !== small.shape[0]) continue;
+    const [ws, ys] = [members.map(({ parameter }) => parameter), members.map(({ y }) => y)];
+    addProducts(ws, ys, small, keep).forEach((next, index) => {
+      moved.set(ws[index]!, next);
+    });
+  }
+  return moved;
 }
 
 function checkRole(parameter: Variable): void {

@@ -99,15 +99,23 @@ export function polarCost(
 
 /** A polar factor, times a factor, as a product that is left to the caller: p · y, or y · p where y is tall. */
 export interface PolarProduct {
-  /** [..., m, m] for the smaller side m. */
-  p: Tensor;
+  /** p is this one of the stack. */
+  index: number;
+  /** [n, ..., m, m] for the smaller side m. */
+  stack: Tensor;
   y: Tensor;
 }
 
 const isTall = ({ shape }: Tensor) => shape.at(-2)! > shape.at(-1)!;
 
-/** p · y, with the small matrix on the smaller side of y. */
-export const polarApplied = ({ p, y }: PolarProduct): Tensor => (isTall(y) ? matmul(y, p) : matmul(p, y));
+/** y times a small matrix on its smaller side. */
+const applied = (p: Tensor, y: Tensor): Tensor => (isTall(y) ? matmul(y, p) : matmul(p, y));
+
+/** The polar factor. */
+export function polarApplied({ index, stack, y }: PolarProduct): Tensor {
+  const p = split(stack, stack.shape[0]!, 0)[index]!;
+  return applied(reshape(p, stack.shape.slice(1)), y);
+}
 
 /** I + βG + γG²: one product with an addend, where γ is not 0. */
 function quadratic(g: Tensor, beta: number, gamma: number): Tensor {
@@ -196,7 +204,7 @@ function gramProducts(xs: readonly Tensor[], { polynomials, safety, factors }: W
     const isLast = i === parts.length - 1;
     const gain = times(due, gainOf(part));
     const q = gramPolynomial(g, part, isLast ? times(gain, factors) : gain);
-    const products = ys.map((y, k) => ({ p: apart(q, xs.length, k), y }));
+    const products = ys.map((y, index) => ({ index, stack: q, y }));
     if (isLast) return products;
     ys = products.map(polarApplied);
     due = 1;
@@ -214,29 +222,27 @@ function stackLength({ shape }: Tensor, count: number): number {
   return 2 * Math.ceil(count / stacks / 2);
 }
 
-const together = (all: readonly Tensor[]): Tensor => stack(all, 0);
-/** Matrix k of a stack of `count`. */
-function apart(all: Tensor, count: number, k: number): Tensor {
-  return reshape(split(all, count, 0)[k]!, all.shape.slice(1));
-}
-
 /** X ← X + (βG + γG²)X for the Gram matrix G of what the polynomials have made of x, the last step left as a product. */
 function directProducts(xs: readonly Tensor[], { polynomials, safety, factors }: Work): PolarProduct[] {
-  let y = together(xs);
+  let y = stack(xs, 0);
   let gram = gramMatrix(y);
   const scale = inverse(normOf(gram), safety);
   gram = mul(gram, square(scale));
   let p: Tensor | undefined;
   polynomials.forEach(([a, b, c], t) => {
     if (p) {
-      y = polarApplied({ p, y });
+      y = applied(p, y);
       // y is without its constant factors and the norm.
       gram = gramMatrix(y, square(mul(scale, gainOf(polynomials.slice(0, t)))));
     }
     p = quadratic(gram, b / a, c / a);
   });
   const last = mul(p!, mul(mul(scale, gainOf(polynomials)), factors));
-  return xs.map((_, k) => ({ p: apart(last, xs.length, k), y: apart(y, xs.length, k) }));
+  return split(y, xs.length, 0).map((one, index) => ({
+    index,
+    stack: last,
+    y: reshape(one, xs[index]!.shape),
+  }));
 }
 
 /** Factors on the results: one for all, a number or computed, and a number for each. */
