@@ -117,7 +117,7 @@ function closure(generators: readonly Permutation[]): Permutation[] {
 
 /**
  * The word problem of A₅ (Barrington 1986; PaTH, figure 2): tokens are the six 3-cycles (1 2 3), (1 2 4), (1 2 5) and
- * their inverses, the answer after each is their product so far, one of 60 elements.
+ * their inverses, the answer after each is their product so far, one of 60 elements. Token 6 starts.
  */
 export function alternatingGroup(): SyntheticTask {
   const cycles: Permutation[] = [2, 3, 4].flatMap((c) => {
@@ -134,8 +134,9 @@ export function alternatingGroup(): SyntheticTask {
     sequence(length, rng) {
       const s = empty(length);
       const draws = rng.integers(length, 0, cycles.length);
+      s.tokens[0] = cycles.length;
       let product = 0;
-      for (let i = 0; i < length; i++) {
+      for (let i = 1; i < length; i++) {
         product = table[product]![draws[i]!]!;
         s.tokens[i] = draws[i]!;
         s.targets[i] = product;

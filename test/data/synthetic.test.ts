@@ -59,10 +59,13 @@ describe('the word problem of A5', () => {
     expect(task.vocabulary).toBe(60);
     const seen = new Set<number>();
     for (let seed = 0; seed < 40; seed++) {
-      const { tokens, targets } = draw(task, 50, seed);
-      for (const t of targets) seen.add(t);
-      for (let i = 2; i < 50; i++) {
-        // Generators come in pairs 2k, 2k+1 of inverses.
+      const { tokens, targets, counts } = draw(task, 50, seed);
+      expect([tokens[0], counts[0]]).toEqual([6, 0]);
+      for (let i = 1; i < 50; i++) {
+        seen.add(targets[i]!);
+        expect(tokens[i]).toBeLessThan(6);
+        expect(counts[i]).toBe(1);
+        // Generators come in pairs 2k, 2k+1 of inverses; after the start the product is element 0, the identity.
         if ((tokens[i]! ^ 1) === tokens[i - 1]!) expect(targets[i]).toBe(targets[i - 2]);
         // A 3-cycle three times is the identity.
         if (i >= 3 && tokens[i] === tokens[i - 1] && tokens[i] === tokens[i - 2])
