@@ -2,12 +2,14 @@
  * Runs a benchmark suite, prints its table, and writes it as JSON on request.
  *
  *     npm run bench -- engine --json results.json
+ *     npm run bench -- optim --only muon-ms --update    # put into bench/results/optim.json
  */
-import { existsSync, mkdirSync, realpathSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { Report, Suite } from './harness.js';
+import { medianReport, readReport, record, resultsFolder, writeReport } from './record.js';
 import { currentCommit, describeMachine, formatReport, packageRoot } from './report.js';
 import { type SuiteEntry, suites } from './suites.js';
 
@@ -23,6 +25,9 @@ interface Command {
   quick: boolean;
   only: string[] | undefined;
   data: string | null;
+  update: boolean;
+  /** Reports to take rows from, in place of a measurement. */
+  from: string[] | undefined;
 }
 
 /** A mistake in the command line; its message is all that the user needs. */
@@ -36,7 +41,7 @@ const standardStreams: Streams = {
 function helpText(known: Record<string, SuiteEntry>): string {
   const list = Object.entries(known).map(([name, { about }]) => `  ${name.padEnd(12)}${about}`);
   return [
-    'Usage: npm run bench -- SUITE [--json FILE] [--quick] [--only ID,...] [--data DIR]',
+    'Usage: npm run bench -- SUITE [--json FILE] [--quick] [--only ID,...] [--update] [--from FILE,...] [--data DIR]',
     '',
     'Suites:',
     ...list,
@@ -45,6 +50,8 @@ function helpText(known: Record<string, SuiteEntry>): string {
     '  --json FILE   also write the report to FILE',
     '  --quick       fewer repeats: a look, not a result',
     '  --only IDS    only these rows (ids, separated by commas)',
+    '  --update      put the rows into bench/results/SUITE.json; the others stay, and results.md is made by bench:results',
+    '  --from FILES  take the rows from these reports instead of measuring; of several, the median of each',
     '  --data DIR    texts and models that some rows need (default: ../shared, where that exists)',
     '  --help        this text',
     '',
@@ -63,6 +70,8 @@ function parseCommand(argv: readonly string[], known: Record<string, SuiteEntry>
         quick: { type: 'boolean' },
         only: { type: 'string' },
         data: { type: 'string' },
+        update: { type: 'boolean' },
+        from: { type: 'string' },
         help: { type: 'boolean' },
       },
     });
@@ -79,8 +88,11 @@ function parseCommand(argv: readonly string[], known: Record<string, SuiteEntry>
   if (positionals.length > 1) throw new UsageError(`One suite at a time, not ${positionals.join(' and ')}.`);
   const suite = positionals[0]!;
   if (!Object.hasOwn(known, suite)) throw new UsageError(`There is no suite '${suite}'. ${available}`);
-  const only = values.only?.split(',').map((id) => id.trim());
-  return { suite, json: values.json, quick: values.quick ?? false, only, data: dataFolder(values.data) };
+  const list = (text: string | undefined) => text?.split(',').map((one) => one.trim());
+  const { json, quick = false, update = false } = values;
+  if (quick && update) throw new UsageError('--quick is a look, not a result: leave it out to --update.');
+  const [only, from] = [list(values.only), list(values.from)];
+  return { suite, json, quick, only, from, update, data: dataFolder(values.data) };
 }
 
 /** The folder that was named, or the one beside the repository. */
@@ -92,17 +104,36 @@ function dataFolder(named: string | undefined): string | null {
   return null;
 }
 
+/** The report of earlier runs that `--from` names. */
+function reportOf(files: readonly string[], suite: string): Report {
+  const reports = files.map((file) => {
+    try {
+      return readReport(file);
+    } catch (error) {
+      throw new UsageError(`--from: ${(error as Error).message}.`);
+    }
+  });
+  const other = reports.find((report) => report.suite !== suite);
+  if (other) throw new UsageError(`--from: a report is of suite ${other.suite}, not of ${suite}.`);
+  return medianReport(reports);
+}
+
 async function runSuite(command: Command, suite: Suite, streams: Streams): Promise<Report> {
-  const unknown = command.only?.find((id) => !suite.ids.includes(id));
+  const earlier = command.from && reportOf(command.from, command.suite);
+  const named = [...(command.only ?? []), ...(earlier?.rows.map(({ id }) => id) ?? [])];
+  const unknown = named.find((id) => !suite.ids.includes(id));
   if (unknown !== undefined) {
     throw new UsageError(
       `Suite ${command.suite} has no row '${unknown}'. Its rows are: ${suite.ids.join(', ')}.`,
     );
   }
+  if (earlier)
+    return { ...earlier, rows: earlier.rows.filter(({ id }) => command.only?.includes(id) ?? true) };
   const wants = (id: string) => command.only === undefined || command.only.includes(id);
   const rows = await suite.run({ quick: command.quick, wants, data: command.data, log: streams.err });
   const wanted = rows.filter((row) => wants(row.id));
-  return { suite: command.suite, machine: describeMachine(), commit: currentCommit(), rows: wanted };
+  const date = new Date().toISOString().slice(0, 10);
+  return { suite: command.suite, machine: describeMachine(), commit: currentCommit(), date, rows: wanted };
 }
 
 /** Runs one command line; returns its exit code: 0 measured, 1 failed, 2 wrong usage. */
@@ -110,6 +141,7 @@ export async function main(
   argv: readonly string[],
   streams: Streams = standardStreams,
   known: Record<string, SuiteEntry> = suites,
+  folder: string = resultsFolder,
 ): Promise<number> {
   try {
     const command = parseCommand(argv, known);
@@ -117,11 +149,17 @@ export async function main(
       streams.out(helpText(known));
       return 0;
     }
-    const report = await runSuite(command, await known[command.suite]!.load(), streams);
+    const suite = await known[command.suite]!.load();
+    const report = await runSuite(command, suite, streams);
     streams.out(formatReport(report));
     if (command.json !== undefined) {
       mkdirSync(path.dirname(path.resolve(command.json)), { recursive: true });
-      writeFileSync(command.json, `${JSON.stringify(report, null, 2)}\n`);
+      writeReport(command.json, report);
+    }
+    if (command.update) {
+      const { taken, kept } = record(report, suite.ids, folder);
+      streams.err(`recorded: ${taken.join(', ') || 'nothing'}`);
+      if (kept.length > 0) streams.err(`left as they were, for want of a value: ${kept.join(', ')}`);
     }
     return 0;
   } catch (error) {

@@ -20,6 +20,10 @@ export interface Row {
   spread: number | null;
   repeats: number;
   note: string;
+  /** Where they differ from the report's: the row was measured apart from the others. */
+  commit?: string;
+  date?: string;
+  machine?: Machine;
 }
 
 /** A row as a suite states it: `met` is left to `makeRow`, the rest has defaults. */
@@ -40,6 +44,8 @@ export interface Report {
   suite: string;
   machine: Machine;
   commit: string;
+  /** Day of the run, YYYY-MM-DD. */
+  date?: string;
   rows: Row[];
 }
 

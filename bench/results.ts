@@ -2,26 +2,31 @@
  * Writes docs/results.md, and the tables of the README and of pages with markers, from the reports in bench/results/, so that no number
  * in them is typed by hand.
  *
- *     npm run bench -- engine --json bench/results/engine.json
- *     npm run bench -- lm --json bench/results/lm.json
- *     npm run bench -- rl --json bench/results/rl.json
+ *     npm run bench -- engine --update
+ *     npm run bench -- lm --only sampling --update
  *     npm run bench:results
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Report } from './harness.js';
+import type { Report, Row } from './harness.js';
+import { readReport, resultsFolder } from './record.js';
 import { packageRoot } from './report.js';
-
-const FOLDER = path.join(packageRoot, 'bench', 'results');
 
 const number = (value: number | null): string =>
   value === null ? '–' : Number(value.toPrecision(3)).toLocaleString('en', { maximumSignificantDigits: 3 });
+
+/** Of a row that was measured apart from the others: when. */
+function originOf({ commit, date, machine }: Row): string {
+  if (commit === undefined && date === undefined && machine === undefined) return '';
+  const where = machine === undefined ? '' : `on ${JSON.stringify(machine)}`;
+  return ['measured apart:', commit && `commit ${commit}`, date, where].filter(Boolean).join(' ');
+}
 
 function table({ suite, machine, commit, rows }: Report): string {
   const lines = rows.map((row) => {
     const bound = row.target === null ? '–' : `${row.better === 'higher' ? '≥' : '≤'} ${number(row.target)}`;
     const met = row.met === null ? '–' : row.met ? 'yes' : 'no';
-    return `| ${row.what} | ${number(row.value)} ${row.unit} | ${bound} | ${met} | ${row.note ?? ''} |`;
+    return `| ${row.what} | ${number(row.value)} ${row.unit} | ${bound} | ${met} | ${[row.note, originOf(row)].filter(Boolean).join('; ')} |`;
   });
   return [
     `## ${suite}`,
@@ -44,10 +49,10 @@ function shortTable({ rows }: Report): string {
   return ['| what | measured | target |', '| --- | --- | --- |', ...lines].join('\n');
 }
 
-const reports = readdirSync(FOLDER)
+const reports = readdirSync(resultsFolder)
   .filter((name) => name.endsWith('.json'))
   .sort()
-  .map((name) => JSON.parse(readFileSync(path.join(FOLDER, name), 'utf8')) as Report);
+  .map((name) => readReport(path.join(resultsFolder, name)));
 const page = `# Results\n\nGenerated from the last full runs by \`npm run bench:results\`; a missing peer leaves its row empty.\n\n${reports.map(table).join('\n\n')}\n`;
 writeFileSync(path.join(packageRoot, 'docs', 'results.md'), page);
 

@@ -19,10 +19,11 @@ function fakeSuite() {
   return { seen, known: { fake: { about: 'two rows', load: async () => suite } } };
 }
 
-async function run(argv: string[], known = fakeSuite().known) {
+async function run(argv: string[], known = fakeSuite().known, folder?: string) {
   const out: string[] = [];
   const err: string[] = [];
-  const code = await main(argv, { out: (text) => out.push(text), err: (text) => err.push(text) }, known);
+  const streams = { out: (text: string) => out.push(text), err: (text: string) => err.push(text) };
+  const code = await main(argv, streams, known, folder);
   return { code, out: out.join('\n'), err: err.join('\n') };
 }
 
@@ -67,7 +68,8 @@ describe('npm run bench', () => {
     const report = JSON.parse(readFileSync(file, 'utf8'));
     expect(code).toBe(0);
     expect(out).toContain('2 of 2 targets met');
-    expect(Object.keys(report)).toEqual(['suite', 'machine', 'commit', 'rows']);
+    expect(Object.keys(report)).toEqual(['suite', 'machine', 'commit', 'date', 'rows']);
+    expect(report.date).toMatch(/^\d{4}-\d\d-\d\d$/);
     expect(report.rows.map((row: { id: string; met: boolean }) => [row.id, row.met])).toEqual([
       ['first', true],
       ['second', true],
