@@ -10,11 +10,10 @@ import {
   panelColumns,
   panelVectors,
   pickTensor,
-  takeTurns,
 } from './tile-panel.js';
 import { tileRows } from './tile-product.js';
 
-const { r9, r11, r15 } = gp;
+const { r11, r15 } = gp;
 
 /** Matrices of one size [rows, columns] that follow one another. */
 interface Run {
@@ -41,7 +40,7 @@ const tasksOf = ({ rows, columns, rowBlock }: Run) =>
 /**
  * Machine code (AVX-512) of `task(frame, index)`, for tensors W, Y, P, keep, results. A task packs a panel of columns of the right
  * operand and goes down rows of the left one. W lies in the outer memory: what a tile adds to is asked for before its sums
- * are formed, and so are the columns of Y that the next task of the same thread is likely to pack.
+ * are formed.
  */
 export function compileAddProducts(code: AddProductsCode): Uint8Array {
   const tensors = 3 * countOf(code) + 1 + Number(code.scaled);
@@ -91,7 +90,7 @@ class AddProductsCompiler {
     const { rows, columns, rowBlock } = run;
     const [matrix, rest, part, panel] = this.#scratch;
     t.combine(part, this.task, [], -firstTask);
-    takeTurns(t, part, run.count, tasksOf(run), [matrix, rest]);
+    t.divide(part, tasksOf(run), matrix, rest);
     t.increase(matrix, firstMatrix);
     t.divide(rest, Math.ceil(columns / panelColumns), part, panel);
     const { column } = this.#place;
@@ -118,12 +117,10 @@ class AddProductsCompiler {
     pickTensor(t, c, tensors.slice(-count), matrix);
   }
 
-  #panel({ rows, columns, rowBlock }: Run, vectors: number): void {
-    const { t, code } = this;
+  #panel({ columns }: Run, vectors: number): void {
+    const { t } = this;
     const { a } = t;
-    const { m } = code;
-    const { column, b } = this.#place;
-    const [from] = this.#scratch;
+    const { m } = this.code;
     const product: PanelProduct = {
       k: m,
       a: { row: m, step: 1 },
@@ -133,34 +130,14 @@ class AddProductsCompiler {
     };
     // Rows need not begin at a cache line's first byte, so there is one line more than vectors.
     const lines = [...Array(vectors).keys(), vectors - 1 / lanes].map((v) => 64 * v);
-    const ask = (base: number, stride: number, count: number) => {
-      for (let row = 0; row < count; row++)
-        for (const line of lines) a.prefetch({ base, offset: 4 * row * stride + line });
-    };
-    // P stays in the caches by itself.
-    const asksAhead = rows <= columns;
-    const steps = Math.ceil((chunkOf(m)! * tileRows) / rowBlock);
     this.#panels.chunks(product, (isFirst) => {
-      if (asksAhead) {
-        t.combine(
-          from,
-          b,
-          [
-            [column, 4],
-            [this.#panels.step, 4 * columns],
-          ],
-          4 * panelColumns,
-        );
-      }
       this.#panels.startRows(product, this.#row);
-      if (asksAhead) a.mov(r9, t.at(from));
       a.mov(r15, t.at(this.#end));
       a.sub(r15, t.at(this.#row));
       const again = a.here();
-      if (isFirst) ask(r11, columns, tileRows);
-      if (asksAhead) {
-        ask(r9, columns, steps);
-        a.addImmediate(r9, 4 * steps * columns);
+      if (isFirst) {
+        for (let row = 0; row < tileRows; row++)
+          for (const line of lines) a.prefetch({ base: r11, offset: 4 * row * columns + line });
       }
       this.#panels.tile(product, vectors, isFirst);
       a.addImmediate(r15, -tileRows);
