@@ -18,6 +18,9 @@ export interface SmallModel {
   player?: string;
 }
 
+/** What a warm start needs to know of a run. */
+export type StartContext = Pick<RunContext<unknown, unknown>, 'directory' | 'record' | 'signal' | 'stream'>;
+
 /** A model with fresh weights. */
 export function makeSmallModel(small: SmallModel): Transformer {
   const { shape, tokenizer, context, seed, player = 'policy' } = small;
@@ -30,7 +33,7 @@ export function makeSmallModel(small: SmallModel): Transformer {
  * @returns undefined if the signal came first
  */
 export async function taughtModel(
-  { directory, record, signal, stream }: RunContext<unknown, unknown>,
+  { directory, record, signal, stream }: StartContext,
   small: SmallModel,
   examples: readonly TextExample[],
   { steps, batch }: { steps: number; batch: number },

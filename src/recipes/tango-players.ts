@@ -11,8 +11,7 @@ import {
   type TextExample,
   verificationExample,
 } from '../rl/index.js';
-import type { RunContext } from './recipe.js';
-import { policyFrom, type SmallModel, taughtModel } from './rl-start.js';
+import { policyFrom, type SmallModel, type StartContext, taughtModel } from './rl-start.js';
 import type { TangoConfig } from './tango-settings.js';
 
 /** Longest question, solution and verification of a problem of `words` words of `letters` letters, in tokens. */
@@ -100,13 +99,12 @@ function examplesOf(config: TangoConfig, game: Game, player: Player): TextExampl
  * @returns undefined if the signal came first
  */
 export const warmedUp = (
-  context: RunContext<TangoConfig, Game>,
+  config: TangoConfig,
+  game: Game,
   player: Player,
-): Promise<Transformer | undefined> => {
-  const { config, prepared: game } = context;
-  const examples = examplesOf(config, game, player);
-  return taughtModel(context, smallModel(config, game, player), examples, config.warmStart);
-};
+  context: StartContext,
+): Promise<Transformer | undefined> =>
+  taughtModel(context, smallModel(config, game, player), examplesOf(config, game, player), config.warmStart);
 
 /** A player's policy, which begins where its warmed-up model stands. */
 export function playerFrom(config: TangoConfig, game: Game, player: Player, start: Transformer): Policy {

@@ -6,7 +6,7 @@ const range = (low: number, high: number) => z.tuple([z.int().min(1), z.int().mi
 
 /** The problems: last letters of English words. */
 const task = section({
-  words: range(4, 8).describe('fewest and most words of a problem'),
+  words: range(5, 5).describe('fewest and most words of a problem'),
   letters: range(3, 6).describe('fewest and most letters of a word'),
   states: z
     .enum(['letter', 'status'])
@@ -29,14 +29,14 @@ const warmStart = section({
     .number()
     .min(0)
     .max(1)
-    .default(0.3)
-    .describe('probability that a step of a long solution is right'),
+    .default(0.33)
+    .describe("probability that a step of the generator's long examples is right"),
   verifierAccuracy: z
     .number()
     .min(0)
     .max(1)
-    .default(0.5)
-    .describe('probability that a verifier example restates the right value'),
+    .default(1)
+    .describe("probability that a step of the verifier's long examples is restated rightly"),
   examples: positive(6000).describe('examples of each policy'),
 });
 
@@ -47,13 +47,13 @@ const generator = section({
 });
 
 const verifier = section({
-  lr: z.number().positive().default(1e-4).describe('learning rate of AdamW'),
+  lr: z.number().positive().default(3e-5).describe('learning rate of AdamW'),
   prompts: positive(24).describe('solutions of a step'),
   samples: positive(6).describe('verifications of each'),
   oversample: positive(2).describe(
     'solutions sampled for each that is verified: right and wrong ones balance',
   ),
-  words: range(2, 6).describe(
+  words: range(2, 5).describe(
     'words of the problems that it learns from: short enough that both verdicts occur',
   ),
 });
@@ -68,14 +68,14 @@ const alpha = section({
 });
 
 const evaluate = section({
-  every: positive(12).describe('generator updates from one evaluation to the next'),
-  problems: positive(200).describe('held-out problems, answered greedily'),
+  every: positive(10).describe('generator steps from one evaluation to the next'),
+  problems: positive(300).describe('held-out problems, answered greedily'),
 });
 
 /** Settings of the recipe. */
 export const tangoSettings = z.strictObject({
-  updates: positive(96).describe('updates of the generator, in Tango as in GRPO'),
-  warmUp: z.int().min(0).default(8).describe('verifier steps before the first update of the generator'),
+  steps: positive(80).describe('steps of the generator, or of the verifier where the generator is fixed'),
+  warmUp: z.int().min(0).default(8).describe('verifier steps before the first of the generator'),
   cycle: z
     .tuple([z.int().min(1), z.int().min(1)])
     .default([3, 1])
@@ -88,7 +88,11 @@ export const tangoSettings = z.strictObject({
     .describe("weights of the verifier's two classes"),
   normalisation: z.enum(['separate', 'merged']).default('separate').describe('of outcome and step rewards'),
   fixed: z.enum(['none', 'generator', 'verifier']).default('none').describe('a policy that never learns'),
-  baseline: z.boolean().default(true).describe('also run GRPO from the same start, for comparison'),
+  baseline: z
+    .int()
+    .min(0)
+    .default(80)
+    .describe('steps of GRPO with outcomes alone from the same start, for comparison; 0: none'),
   seed: z.int().min(0).default(0).describe('of weights, problems and samples'),
   task,
   model,

@@ -3,71 +3,32 @@
  *
  *     anneal run tango
  *     anneal run tango seed=1 alpha.kind=constant
- *     anneal run tango updates=300 model.layers=6 model.dim=256 task.words=[2,10]
+ *     anneal run tango steps=300 baseline=300 model.layers=6 model.dim=256 task.words=[2,10]
  *
  * Two small models learn the format from examples. Then, from that one start, GRPO with the outcome alone, and Tango:
  * generator and verifier in turn. Each part is a run of its own inside the run directory and goes on where it stopped.
  */
 import path from 'node:path';
 import { countParameters } from '../nn/index.js';
-import {
-  type Phase,
-  type Policy,
-  type ReinforceResult,
-  reinforce,
-  stepsUntil,
-  type TangoPhases,
-  tangoPhases,
-} from '../rl/index.js';
+import { type Phase, type Policy, type ReinforceResult, reinforce, stepsUntil } from '../rl/index.js';
 import { type Quantity, type RunContext, type RunOutcome, recipe } from './recipe.js';
 import { makeSmallModel } from './rl-start.js';
 import { generatorMetrics, verifierMetrics } from './tango-evaluation.js';
+import { armPhases } from './tango-phases.js';
 import { type Game, makeGame, playerFrom, smallModel, warmedUp } from './tango-players.js';
 import { writeComparison } from './tango-report.js';
 import { type TangoConfig, tangoSettings } from './tango-settings.js';
 
 type Context = RunContext<TangoConfig, Game>;
 
-/** Phases, schedule and state of an arm: Tango as configured, or plain GRPO, which is Tango without a verifier's say. */
-function phasesOf(
-  { config, prepared: game }: Context,
-  generator: Policy,
-  verifier: Policy,
-  isBaseline: boolean,
-): TangoPhases {
-  const { updates, warmUp, cycle, advantage, gate, normalisation, balance, fixed, alpha, seed } = config;
-  const { prompts, samples, oversample } = config.verifier;
-  const own = isBaseline
-    ? { fixed: 'verifier' as const, alpha: { kind: 'constant' as const, start: 0 } }
-    : { ...(fixed !== 'none' && { fixed }), alpha: { ...alpha, updates } };
-  return tangoPhases({
-    generator: {
-      policy: generator,
-      ...{ prompts: config.generator.prompts, samples: config.generator.samples },
-      maxTokens: game.solutionTokens,
-      flat: 'drop',
-    },
-    verifier: {
-      policy: verifier,
-      ...{ prompts, samples, oversample },
-      task: game.verifierTask,
-      maxTokens: game.verificationTokens,
-      flat: 'drop',
-    },
-    ...{ task: game.task, seed, warmUp, cycle, advantage, gate, normalisation },
-    classWeights: { kind: balance },
-    ...own,
-  });
-}
-
-/** Steps from one evaluation to the next, so that generators are compared after about as many updates. */
+/** Steps from one evaluation to the next, so that generators are compared after about as many. */
 function evaluationSteps({ evaluate, cycle, fixed }: TangoConfig, isBaseline: boolean): number {
   if (isBaseline || fixed !== 'none') return evaluate.every;
   const [generator, verifier] = cycle;
   return Math.max(1, Math.round((evaluate.every * (generator + verifier)) / generator));
 }
 
-/** Runs one arm to its last update of the generator, or of the verifier if the generator is fixed. */
+/** Runs one arm to its last step of the generator, or of the verifier if the generator is fixed. */
 async function runArm(
   context: Context,
   name: 'grpo' | 'tango',
@@ -76,14 +37,14 @@ async function runArm(
 ): Promise<ReinforceResult> {
   const { config, prepared: game, directory, record, signal, stream, tensorboard } = context;
   const isBaseline = name === 'grpo';
-  const { phases, schedule, state } = phasesOf(context, generator, verifier, isBaseline);
+  const { phases, schedule, state } = armPhases(config, game, { generator, verifier }, isBaseline);
   const counted = !isBaseline && config.fixed === 'generator' ? 'verifier' : 'generator';
   return reinforce<Record<string, Policy>>({
     policies: isBaseline ? { generator } : { generator, verifier },
     phases: phases as Readonly<Record<string, Phase<Record<string, Policy>>>>,
     ...{ schedule, state, tensorBoard: tensorboard, signal },
     seed: config.seed,
-    steps: stepsUntil(schedule, counted, config.updates),
+    steps: stepsUntil(schedule, counted, isBaseline ? config.baseline : config.steps),
     evaluate: {
       every: evaluationSteps(config, isBaseline),
       run: async () => ({
@@ -101,15 +62,15 @@ async function runArm(
 }
 
 function derive(config: TangoConfig, game: Game): Quantity[] {
-  const { generator, verifier, updates, warmUp, cycle } = config;
+  const { generator, verifier, steps, warmUp, cycle } = config;
   const parameters = countParameters(makeSmallModel(smallModel(config, game, 'generator')));
-  const verifierUpdates = warmUp + Math.floor(updates / cycle[0]) * cycle[1];
+  const verifierSteps = warmUp + Math.floor(steps / cycle[0]) * cycle[1];
   return [
     { name: 'parameters', value: parameters, unit: 'parameters' },
     { name: 'vocabulary', value: game.tokenizer.size, unit: '' },
     { name: 'context', value: game.context, unit: 'tokens' },
-    { name: 'generatorUpdates', value: updates, unit: '' },
-    { name: 'verifierUpdates', value: verifierUpdates, unit: '' },
+    { name: 'generatorSteps', value: steps, unit: '' },
+    { name: 'verifierSteps', value: verifierSteps, unit: '' },
     { name: 'responsesPerStep', value: generator.prompts * generator.samples, unit: '' },
     { name: 'verificationsPerStep', value: verifier.prompts * verifier.samples, unit: '' },
   ];
@@ -119,10 +80,10 @@ async function run(context: Context): Promise<RunOutcome> {
   const { config, prepared: game, directory, print } = context;
   const stopped = (step = 0): RunOutcome => ({ status: 'stopped', step, summary: {} });
   print('1. Both models learn the format from examples\n');
-  const generatorStart = await warmedUp(context, 'generator');
-  const verifierStart = generatorStart && (await warmedUp(context, 'verifier'));
+  const generatorStart = await warmedUp(config, game, 'generator', context);
+  const verifierStart = generatorStart && (await warmedUp(config, game, 'verifier', context));
   if (!generatorStart || !verifierStart) return stopped();
-  const arms = config.baseline ? (['grpo', 'tango'] as const) : (['tango'] as const);
+  const arms = config.baseline > 0 ? (['grpo', 'tango'] as const) : (['tango'] as const);
   let step = 0;
   for (const [i, arm] of arms.entries()) {
     print(

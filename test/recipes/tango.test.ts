@@ -76,7 +76,8 @@ describe('a tiny run', () => {
   afterAll(() => rmSync(folder, { recursive: true }));
 
   const overrides = [
-    'updates=2',
+    'steps=2',
+    'baseline=2',
     'warmUp=1',
     'cycle=[1,1]',
     'task.words=[2,2]',
