@@ -12,7 +12,7 @@ import { follow, type Point } from '../../src/recipes/claims/rl-follow.js';
 import { programOutput } from '../../src/recipes/claims/rl-programs.js';
 import { rlSettings } from '../../src/recipes/claims/rl-settings.js';
 import { contrastText, experimentTable, meanText } from '../../src/recipes/claims/rl-tables.js';
-import { habitTask, habitWords } from '../../src/recipes/claims/rl-task.js';
+import { habitRamble, habitTask, habitWords, lengthOf } from '../../src/recipes/claims/rl-task.js';
 import { launch } from '../../src/recipes/launch.js';
 import { interleave, type Phase } from '../../src/rl/index.js';
 
@@ -40,6 +40,21 @@ describe('habitTask', () => {
   it('gives solutions of which every second one is right', () => {
     const solutions = balancedSolutions(task, 12);
     expect(solutions.map(({ isCorrect }) => isCorrect)).toEqual(solutions.map((_, i) => i % 2 === 0));
+  });
+
+  it('rambles: every step up to three times, and an answer that follows all the same', () => {
+    const times = Array.from({ length: 60 }, (_, i) => {
+      const { prompt, completion } = habitRamble(task, i, { seed: 2, accuracy: 0.5 });
+      const count = prompt.replaceAll(/[.\n]/g, '').trim().split(/ +/).length;
+      const letters = [...completion.matchAll(/<step>#\d (.)<\/step>/g)].map(([, letter]) => letter!);
+      const repeats = letters.length / count;
+      const said = Array.from({ length: count }, (_, k) => letters[k * repeats]!);
+      expect(letters).toEqual(said.flatMap((letter) => Array<string>(repeats).fill(letter)));
+      expect(completion).toContain(`\\boxed{${said.join('')}}`);
+      return repeats;
+    });
+    expect(new Set(times)).toEqual(new Set([1, 2, 3]));
+    expect([lengthOf(1), lengthOf(3), lengthOf(3, 3)]).toEqual([13, 27, 63]);
   });
 
   it('draws words whose first and last letters differ and are of a few', () => {
@@ -264,6 +279,7 @@ describe('the recipe', () => {
       ...['seeds=1', 'effort=0.02', 'prompts=2', 'samples=2', 'problems=2'],
       ...['model.layers=1', 'model.dim=16', 'model.heads=2'],
       ...['warmStart.steps=3', 'warmStart.batch=2', 'warmStart.examples=30'],
+      ...['words.layers=1', 'words.dim=16', 'words.heads=2', 'words.warmStart=2', 'words.problems=2'],
     ];
     const { outcome } = await launch(rlClaim as never, { overrides, directory });
     const file = path.join(directory, 'cells.jsonl');

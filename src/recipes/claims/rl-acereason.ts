@@ -4,7 +4,7 @@ import { last, type Measure, type RlArm, type RlExperiment } from './rl-cells.js
 import { solving } from './rl-evaluate.js';
 import { follow, type Point } from './rl-follow.js';
 import { grpoOn } from './rl-grpo.js';
-import { longest } from './rl-world.js';
+import { lengthOf, mostRepeats } from './rl-task.js';
 
 const words: Range = [2, 3];
 
@@ -96,33 +96,27 @@ export const updatesExperiment: RlExperiment = {
   })),
 };
 
-/** Tokens of a solution of so many words. */
-const lengthOf = (count: number) => 7 * count + 6;
+/** Problems whose longest rambling solution fits into the context. */
+const rambling: Range = [1, 3];
+const full = lengthOf(rambling[1], mostRepeats);
 
 /** (b) Longer and longer responses against the full length from the beginning, at as many generated tokens. */
 function stagedArm(name: string, lengths: readonly number[]): RlArm {
   return {
     name,
     async run({ world, seed, directory, signal }) {
-      const start = await world.start('letters', seed, directory, signal);
+      const start = await world.start('rambling', seed, directory, signal);
       if (!start) return undefined;
-      const policy = world.policy(start);
-      const task = world.letters([2, longest]);
-      const { prompts, samples } = world.config;
-      const full = lengthOf(longest);
-      const budget = world.scaled(60) * prompts * samples * lengthOf(3);
-      const phases = Object.fromEntries(
-        lengths.map((words, i) => {
-          const maxTokens = Math.min(full, lengthOf(words));
-          return [`stage ${i + 1}`, grpoOn(world, policy, task, { seed, maxTokens })];
-        }),
-      );
+      const policy = world.policy(start, { lr: world.config.lr / 2 });
+      const task = world.letters(rambling);
+      const { prompts, samples, problems } = world.config;
+      const budget = world.scaled(60) * prompts * samples * lengthOf(2, 2);
+      const phases = lengths.map((maxTokens) => grpoOn(world, policy, task, { seed, maxTokens }));
       let spent = 0;
       const stage = () => Math.min(lengths.length - 1, Math.floor((spent / budget) * lengths.length));
-      const order = Object.keys(phases);
       // One kind of step, so that all stages go on in the same sequence of problems.
       const step: Phase = async (context) => {
-        const report = await phases[order[stage()]!]!(context);
+        const report = await phases[stage()]!(context);
         spent += report.metrics.tokens ?? 0;
         return report;
       };
@@ -132,7 +126,8 @@ function stagedArm(name: string, lengths: readonly number[]): RlArm {
           schedule: () => 'learn',
           ...{ seed, signal, counted: 'learn', steps: 10_000, every: world.scaled(8) },
           isOver: ({ tokens }) => tokens >= budget,
-          evaluate: () => solving(world, policy, task),
+          watch: ['length', 'truncated'],
+          evaluate: () => solving(world, policy, task, { maxTokens: full, problems: 2 * problems }),
         });
       } finally {
         await policy.dispose();
@@ -141,25 +136,47 @@ function stagedArm(name: string, lengths: readonly number[]): RlArm {
   };
 }
 
+/** Tokens to an accuracy that both arms get to. */
+const tokensTo = (accuracy: number): Measure => ({
+  name: `generated tokens to an accuracy of ${100 * accuracy} %`,
+  value: (points) => reaches(points, accuracy)?.tokens,
+  as: 'number',
+  by: 'ratio',
+});
+
 export const stagedExperiment: RlExperiment = {
   name: 'staged',
   title: 'Staged length of responses',
   claim:
-    'Room for 2, then 3, then 4 words is better than for 4 from the beginning, at equal generated tokens.',
-  arms: [stagedArm('direct', [longest]), stagedArm('staged', [2, 3, longest])],
+    'From a start that says each step up to three times, room for a third, two thirds and all of the longest response is better than all of it from the beginning, at equal generated tokens. Evaluations always have all of it.',
+  arms: [
+    stagedArm('direct', [full]),
+    stagedArm('staged', [Math.round(full / 3), Math.round((2 * full) / 3), full]),
+  ],
   measures: [
     last('accuracy at the end', 'accuracy'),
     last('greedy accuracy at the end', 'accuracy.greedy'),
+    {
+      ...last('accuracy after half of the tokens', 'accuracy'),
+      value: (points) => {
+        const half = (points.at(-1)?.tokens ?? 0) / 2;
+        return points.findLast(({ tokens = 0 }) => tokens <= half)?.accuracy;
+      },
+    },
+    tokensTo(0.5),
+    tokensTo(0.8),
+    { ...last('tokens of a response at the end', 'length'), as: 'number', by: 'ratio' },
     { ...last('updates', 'steps.learn'), as: 'number', by: 'ratio' },
     { ...last('generated tokens', 'tokens'), as: 'number', by: 'ratio' },
   ],
   contrasts: [['staged', 'direct']],
   charts: [
-    {
-      title: 'Accuracy by generated tokens',
-      x: 'tokens',
-      xLabel: 'generated tokens',
-      y: [{ metric: 'accuracy', label: '' }],
-    },
-  ],
+    ['accuracy', 'Accuracy'],
+    ['length', 'Tokens of a response'],
+  ].map(([metric, title]) => ({
+    title: `${title} by generated tokens`,
+    x: 'tokens',
+    xLabel: 'generated tokens',
+    y: [{ metric: metric!, label: '' }],
+  })),
 };

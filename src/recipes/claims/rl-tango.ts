@@ -8,11 +8,10 @@ import {
   type ScriptedVerifier,
   tangoPhases,
 } from '../../rl/index.js';
-import { firstReach } from '../tango-report.js';
 import { first, last, type Measure, type RlArm, type RlExperiment } from './rl-cells.js';
 import { balancedSolutions, freshSolutions, type JudgedSolution, solving, verifying } from './rl-evaluate.js';
 import { follow, type Point } from './rl-follow.js';
-import { longest, type World } from './rl-world.js';
+import { longest, type Start, type World } from './rl-world.js';
 
 /** What one arm has that others have not. */
 interface TangoArm {
@@ -26,6 +25,8 @@ interface TangoArm {
   every: number;
   /** Problems of a generator's step. Default: as configured. */
   prompts?: number;
+  /** Problems of a verifier's step, as a multiple of what is configured. Default 1. */
+  verifierPrompts?: number;
   warmUp?: number;
   alpha?: Omit<CoefficientOptions, 'updates'>;
   fixed?: 'generator' | 'verifier';
@@ -34,6 +35,10 @@ interface TangoArm {
   oversample?: number;
   /** What the verifier is measured on. Default: a fixed set with as many right as wrong solutions. */
   measuredOn?: 'balanced' | 'fresh' | 'nothing';
+  /** How many solutions that are, as a multiple of the held-out problems. Default 2. */
+  measured?: number;
+  /** What both policies begin with. Default `letters`. */
+  start?: Start;
 }
 
 function phasesOf(world: World, arm: TangoArm, seed: number, generator: Policy, verifier: Policy) {
@@ -47,7 +52,8 @@ function phasesOf(world: World, arm: TangoArm, seed: number, generator: Policy, 
       ...{ maxTokens: solution, flat: 'drop' },
     },
     verifier: {
-      ...{ policy: verifier, prompts, samples, oversample, maxTokens: verification, flat: 'drop' },
+      ...{ policy: verifier, samples, oversample, maxTokens: verification, flat: 'drop' },
+      prompts: (arm.verifierPrompts ?? 1) * prompts,
       task: world.letters(arm.verifierWords ?? arm.words),
     },
     ...{ task: world.letters(arm.words), seed: 100 + seed, warmUp: world.scaled(warmUp), cycle: [3, 1] },
@@ -64,13 +70,13 @@ export function tangoArm(arm: TangoArm): RlArm {
   return {
     name,
     async run({ world, seed, directory, signal }) {
-      const start = await world.start('letters', seed, directory, signal);
+      const start = await world.start(arm.start ?? 'letters', seed, directory, signal);
       if (!start) return undefined;
       const [generator, verifier] = [world.policy(start), world.policy(start)];
       const { phases, schedule } = phasesOf(world, arm, seed, generator, verifier);
       const task = world.letters(words);
       const judgedTask = world.letters(arm.verifierWords ?? words);
-      const count = 2 * world.config.problems;
+      const count = (arm.measured ?? 2) * world.config.problems;
       let judged: JudgedSolution[] = [];
       if (measuredOn === 'balanced') judged = balancedSolutions(judgedTask, count);
       if (measuredOn === 'fresh') judged = await freshSolutions(world, generator, judgedTask, count);
@@ -105,40 +111,7 @@ const common = {
   every: 6,
 };
 
-const grpo = tangoArm({
-  ...common,
-  name: 'GRPO',
-  alpha: { kind: 'constant', start: 0 },
-  fixed: 'verifier',
-  measuredOn: 'nothing',
-});
 const tango = tangoArm({ ...common, name: 'Tango' });
-const fixedVerifier = tangoArm({ ...common, name: 'fixed verifier', fixed: 'verifier' });
-const fixedGenerator = tangoArm({ ...common, name: 'fixed generator', fixed: 'generator', steps: 32 });
-
-/** How far along an axis an arm is when it first has the reference's final accuracy. */
-const reach = (name: string, axis: string): Measure => ({
-  name,
-  value: (points, reference) => reachOf(points, reference, axis),
-  as: 'number',
-  by: 'ratio',
-});
-
-function reachOf(points: readonly Point[], reference: readonly Point[], axis: string): number | undefined {
-  const target = reference.at(-1)?.accuracy;
-  if (target === undefined) return undefined;
-  return firstReach(
-    points.map((point) => point[axis] ?? 0),
-    points.map(({ accuracy = 0 }) => accuracy),
-    target,
-  );
-}
-
-const accuracyChart = (title: string, x = 'steps.generator', xLabel = 'steps of the generator') => ({
-  title,
-  ...{ x, xLabel },
-  y: [{ metric: 'accuracy', label: '' }],
-});
 
 /** The metric where the warm-up ends: the point before the generator's first step. */
 const atWarmUp = (metric: string) => (points: readonly Point[]) =>
@@ -162,28 +135,6 @@ const verifierMetrics = [
   ['balanced accuracy of answers', 'outcomeBalanced'],
 ] as const;
 
-export const tangoExperiment: RlExperiment = {
-  name: 'tango',
-  title: 'Tango beside GRPO on a sparse task',
-  claim: "Tango reaches GRPO's final accuracy in at most 0.6x the generator's steps.",
-  arms: [grpo, tango],
-  measures: [
-    first('accuracy at the start', 'accuracy'),
-    first('greedy accuracy at the start', 'accuracy.greedy'),
-    last('accuracy at the end', 'accuracy'),
-    last('greedy accuracy at the end', 'accuracy.greedy'),
-    reach("generator steps to GRPO's final accuracy", 'steps.generator'),
-    reach('steps of both', 'allSteps'),
-    reach('generated tokens', 'tokens'),
-    reach('processor seconds', 'seconds'),
-  ],
-  contrasts: [['Tango', 'GRPO']],
-  charts: [
-    accuracyChart('Accuracy by steps of the generator'),
-    accuracyChart('Accuracy by generated tokens', 'tokens', 'generated tokens'),
-  ],
-};
-
 export const verifierExperiment: RlExperiment = {
   name: 'verifier',
   title: 'The verifier learns from outcomes alone',
@@ -202,35 +153,6 @@ export const verifierExperiment: RlExperiment = {
       x: 'allSteps',
       xLabel: 'steps of both policies',
       y: verifierMetrics.map(([label, metric]) => ({ metric, label })),
-    },
-  ],
-};
-
-export const ablationExperiment: RlExperiment = {
-  name: 'ablations',
-  title: 'One policy fixed',
-  claim:
-    'A fixed verifier helps the generator less than one that learns; without a generator that improves, the verifier stops early.',
-  arms: [grpo, tango, fixedVerifier, fixedGenerator],
-  measures: [
-    last('accuracy', 'accuracy'),
-    last('F1 of steps', 'stepF1'),
-    last('F1 of answers', 'outcomeF1'),
-    last('balanced accuracy of answers', 'outcomeBalanced'),
-    reach("generator steps to GRPO's final accuracy", 'steps.generator'),
-  ],
-  contrasts: [
-    ['Tango', 'fixed verifier'],
-    ['Tango', 'fixed generator'],
-    ['fixed verifier', 'GRPO'],
-  ],
-  charts: [
-    accuracyChart('Accuracy by steps of the generator'),
-    {
-      title: 'F1 of answers by steps of the verifier',
-      x: 'steps.verifier',
-      xLabel: 'steps of the verifier',
-      y: [{ metric: 'outcomeF1', label: '' }],
     },
   ],
 };

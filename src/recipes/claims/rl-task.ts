@@ -152,6 +152,31 @@ export function habitCopy(index: number, count: number, seed: number): TextExamp
   return { prompt: '\n', completion: formatSolution({ steps, answer: said.join('') }) };
 }
 
+/** Tokens of a solution of so many words in which every step is said so often. */
+export const lengthOf = (words: number, times = 1) => (6 * times + 1) * words + 6;
+
+/** How often a rambling solution says each step: 1 to this. */
+export const mostRepeats = 3;
+
+/**
+ * A solution that may say each step up to three times, as models do that imitate long reasoning: it is as right as a concise
+ * one, and what it costs is tokens.
+ */
+export function habitRamble(
+  task: StepTask<LastLetterProblem>,
+  index: number,
+  { seed, accuracy }: { seed: number; accuracy: number },
+): TextExample {
+  const problem = task.problem(seed, index);
+  const rng = new Rng(seed, 'habit ramble').split(index);
+  const times = 1 + rng.integers(1, 0, mostRepeats)[0]!;
+  const { steps, answer } = task.noisySolution(problem, accuracy, rng);
+  return {
+    prompt: shortPrompts.generator(task.question(problem)),
+    completion: formatSolution({ steps: steps.flatMap((step) => Array<string>(times).fill(step)), answer }),
+  };
+}
+
 /** Tokens of a question, and room for the longest solution and verification. */
 export const habitLengths = (longest: number) => ({
   question: 6 * longest + 1,

@@ -22,6 +22,7 @@ import {
   habitCopy,
   habitDrill,
   habitLengths,
+  habitRamble,
   habitRating,
   habitTask,
   habitVerification,
@@ -32,7 +33,7 @@ import {
 export const longest = 4;
 
 /** Which formats a model is taught before reinforcement. */
-export type Start = 'letters' | 'domains';
+export type Start = 'letters' | 'rambling' | 'domains';
 
 const chains = { count: [2, 3] as const, modulus: 3 };
 
@@ -103,7 +104,7 @@ export class World {
   ): Promise<Transformer | undefined> {
     const model = this.model(seed);
     const { steps, batch } = this.config.warmStart;
-    const examples = kind === 'letters' ? this.#letterExamples(seed) : this.#domainExamples(seed);
+    const examples = this.#examplesOf(kind, seed);
     const { step } = await warmStart(model, this.tokenizer, examples, {
       ...{ steps, batch, seed, signal, directory },
       config: JSON.parse(JSON.stringify({ ...this.config.warmStart, ...this.config.model, kind, seed })),
@@ -111,6 +112,22 @@ export class World {
       progress: false,
     });
     return step < steps ? undefined : model;
+  }
+
+  #examplesOf(kind: Start, seed: number): TextExample[] {
+    if (kind === 'letters') return this.#letterExamples(seed);
+    return kind === 'domains' ? this.#domainExamples(seed) : this.#ramblingExamples(seed);
+  }
+
+  /** Solutions that are longer than they need to be, and drills of copying. */
+  #ramblingExamples(own: number): TextExample[] {
+    const { examples, accuracy } = this.config.warmStart;
+    // Longer ones would not fit into the context.
+    const task = this.letters([1, longest - 1]);
+    const seed = own + 1_000_003;
+    return Array.from({ length: examples }, (_, i) =>
+      i % 4 === 3 ? habitCopy(i, longest, seed) : habitRamble(task, i, { seed, accuracy }),
+    );
   }
 
   /** As many solutions, verifications and ratings, and two drills for each; problems of this seed never come again. */
