@@ -66,14 +66,15 @@ class AddProductsCompiler {
     this.#row = t.slot();
     this.#end = t.slot();
     this.#scratch = [t.slot(), t.slot(), t.slot(), t.slot()];
-    const result = { alpha: false, beta: code.scaled, addend: true };
+    const result = { weight: false, beta: code.scaled, scale: false, addend: true };
     this.#panels = new PanelCompiler(t, result, this.#place, chunkOf(code.m)!);
   }
 
   emit(): void {
     const { t, code } = this;
     const count = countOf(code);
-    if (code.scaled) this.#panels.setFactor(1, 1, { base: this.tensors[2 * count + 1]!, offset: 0, ld: 1 });
+    if (code.scaled)
+      this.#panels.setFactor('beta', 1, { base: this.tensors[2 * count + 1]!, offset: 0, ld: 1 });
     let [task, first] = [0, 0];
     for (const run of code.runs) {
       const [from, to, matrix] = [task, task + run.count * tasksOf(run), first];
@@ -130,16 +131,16 @@ class AddProductsCompiler {
     };
     // Rows need not begin at a cache line's first byte, so there is one line more than vectors.
     const lines = [...Array(vectors).keys(), vectors - 1 / lanes].map((v) => 64 * v);
-    this.#panels.chunks(product, (isFirst) => {
+    this.#panels.chunks(product, (pass) => {
       this.#panels.startRows(product, this.#row);
       a.mov(r15, t.at(this.#end));
       a.sub(r15, t.at(this.#row));
       const again = a.here();
-      if (isFirst) {
+      if (pass.isFirst) {
         for (let row = 0; row < tileRows; row++)
           for (const line of lines) a.prefetch({ base: r11, offset: 4 * row * columns + line });
       }
-      this.#panels.tile(product, vectors, isFirst);
+      this.#panels.tile(product, vectors, pass);
       a.addImmediate(r15, -tileRows);
       a.jumpIf('notEqual', again);
     });

@@ -3,6 +3,7 @@ import { lanes, type Slot, TileAssembler } from './tile-assembler.js';
 import {
   chunkOf,
   PanelCompiler,
+  type PanelPass,
   type PanelProduct,
   panelColumns,
   panelVectors,
@@ -23,7 +24,7 @@ export interface SymmetricOperands {
   turnedB: boolean;
 }
 
-/** Products alpha·A·B + beta·C + identity·I with symmetric results [m, m], all sizes known. */
+/** Products scale·(weight·A·B + C) + identity·I with symmetric results [m, m], all sizes known. */
 export interface SymmetricCode {
   /** A multiple of 16. */
   m: number;
@@ -35,13 +36,12 @@ export interface SymmetricCode {
    */
   runs: readonly (SymmetricOperands & { count: number })[];
   separate: boolean;
-  alpha: number;
-  beta: number;
+  weight: number;
+  scale: number;
   identity: number;
-  /** There is C, there is a factor for each matrix beside alpha, and one beside beta; the tensors follow in this order. */
+  /** There is C, and there is a factor for each matrix beside the scale; the tensors follow in this order. */
   addend: boolean;
   scaled: boolean;
-  addendScaled: boolean;
 }
 
 const matricesOf = ({ runs }: SymmetricCode) => runs.reduce((sum, { count }) => sum + count, 0);
@@ -61,7 +61,7 @@ export const symmetricTasks = (code: SymmetricCode): number => matricesOf(code) 
  */
 export function compileSymmetric(code: SymmetricCode): Uint8Array {
   const operands = code.separate ? matricesOf(code) : 2;
-  const tensors = operands + [code.addend, code.scaled, code.addendScaled].filter(Boolean).length + 1;
+  const tensors = operands + Number(code.addend) + Number(code.scaled) + 1;
   return TileAssembler.compile(tensors, (t, slots, task) => {
     new SymmetricCompiler(t, code, slots, task).emit();
   });
@@ -88,8 +88,9 @@ class SymmetricCompiler {
     this.#end = t.slot();
     this.#scratch = [t.slot(), t.slot(), t.slot()];
     const result = {
-      alpha: code.scaled || code.alpha !== 1,
-      beta: code.addendScaled || code.beta !== 1,
+      weight: code.weight !== 1,
+      beta: false,
+      scale: code.scaled || code.scale !== 1,
       addend: code.addend,
     };
     const longest = Math.max(...code.runs.map(({ k }) => chunkOf(k)!));
@@ -127,15 +128,14 @@ class SymmetricCompiler {
     t.limit(this.#end, m);
   }
 
-  /** C, and alpha and beta times the matrix's own factors. */
+  /** C, and the factors of the matrix. */
   #findAddend(): void {
     const { t, code } = this;
     const own = this.tensors.slice(code.separate ? matricesOf(code) : 2, -1);
     if (code.addend) t.combine(this.#place.addend, own.shift()!, [[this.#matrix, 4 * code.m * code.m]]);
-    const factor = (isThere: boolean) =>
-      isThere ? t.block(own.shift()!, [[this.#matrix, 1]], 1) : undefined;
-    this.#panels.setFactor(0, code.alpha, factor(code.scaled));
-    this.#panels.setFactor(1, code.beta, factor(code.addendScaled));
+    this.#panels.setFactor('weight', code.weight);
+    const scale = code.scaled ? t.block(own.shift()!, [[this.#matrix, 1]], 1) : undefined;
+    this.#panels.setFactor('scale', code.scale, scale);
   }
 
   /** The task's block for the matrices of one run. */
@@ -165,7 +165,7 @@ class SymmetricCompiler {
       ldc: m,
       vectors,
     };
-    this.#panels.chunks(product, (isFirst) => this.#rows(product, isFirst));
+    this.#panels.chunks(product, (pass) => this.#rows(product, pass));
     if (identity !== 0) this.#ifDiagonal(() => this.#addIdentity(vectors));
     this.#mirror(vectors);
   }
@@ -189,10 +189,10 @@ class SymmetricCompiler {
   }
 
   /** Multiplies the block's rows, from the diagonal on, by the packed panel. */
-  #rows(product: PanelProduct, isFirst: boolean): void {
+  #rows(product: PanelProduct, pass: PanelPass): void {
     const { t } = this;
     const { column } = this.#place;
-    const tile = (vectors: number) => this.#panels.tile(product, vectors, isFirst);
+    const tile = (vectors: number) => this.#panels.tile(product, vectors, pass);
     const rest = (from: Slot, behind: number) => {
       const done = t.a.label();
       t.a.mov(r15, t.at(this.#end));

@@ -34,7 +34,7 @@ function operatorOf(kind: string, code: SymmetricCode): TileOperator | undefined
   };
 }
 
-/** alpha·A·B + beta·C + identity·I: matrices, then C, then factors for each matrix, as far as there are any. */
+/** scale·(weight·A·B + C) + identity·I: matrices, then C, then factors for each matrix, as far as there are any. */
 function productOperator({ kind, inputs, outputs, attributes }: KernelRequest): TileOperator | undefined {
   const [a, b] = inputs.map(({ shape }) => shape);
   const y = outputs[0]?.shape;
@@ -49,7 +49,7 @@ function productOperator({ kind, inputs, outputs, attributes }: KernelRequest): 
     [...batch, ...(transA ? [k, m] : [m, k])],
     [...batch, ...(transB ? [m, k] : [k, m])],
     ...(addend ? [y] : []),
-    ...['scaled', 'addendScaled'].filter(flag).map(() => [...batch, 1, 1]),
+    ...(flag('scaled') ? [[...batch, 1, 1]] : []),
   ];
   if (inputs.length !== shapes.length || !inputs.every(({ shape }, i) => same(shape, shapes[i]!)))
     return undefined;
@@ -58,12 +58,11 @@ function productOperator({ kind, inputs, outputs, attributes }: KernelRequest): 
     rowBlock: rowBlockOf(m, matrices),
     runs: [{ k, turnedA: transA, turnedB: transB, count: matrices }],
     separate: false,
-    alpha: attributes.alpha ?? 1,
-    beta: attributes.beta ?? 1,
+    weight: attributes.weight ?? 1,
+    scale: attributes.scale ?? 1,
     identity: attributes.identity ?? 0,
     addend,
     scaled: flag('scaled'),
-    addendScaled: flag('addendScaled'),
   });
 }
 
@@ -86,12 +85,11 @@ function gramOperator({ kind, inputs, outputs }: KernelRequest): TileOperator | 
     rowBlock: rowBlockOf(m, inputs.length),
     runs,
     separate: true,
-    alpha: 1,
-    beta: 1,
+    weight: 1,
+    scale: 1,
     identity: 0,
     addend: false,
     scaled: false,
-    addendScaled: false,
   });
 }
 

@@ -66,11 +66,23 @@ export interface PanelProduct {
   vectors: number;
 }
 
-/** What becomes of the sums of a tile: alpha·sums + beta·addend, each as far as it is there. */
+/** What becomes of the sums of a tile: scale·(weight·sums + beta·addend), each as far as it is there. */
 export interface PanelResult {
-  alpha: boolean;
+  weight: boolean;
   beta: boolean;
+  scale: boolean;
   addend: boolean;
+}
+
+const factorIndex = { weight: 0, beta: 1, scale: 2 } as const;
+/** Registers of the factors, beyond the sums. */
+const factorRegister = { weight: 31, beta: 30, scale: 29 } as const;
+export type PanelFactor = keyof typeof factorIndex;
+
+/** Which chunk of the inner dimension it is. */
+export interface PanelPass {
+  isFirst: boolean;
+  isLast: boolean;
 }
 
 /** Where the panel is, as numbers, and the addresses of the matrices. */
@@ -106,31 +118,38 @@ export class PanelCompiler {
     this.#from = t.slot();
   }
 
-  /** Sets alpha (0) or beta (1) to a number, times one in memory. */
-  setFactor(index: 0 | 1, value: number, times?: Block): void {
+  /** Sets a factor to a number, times one in memory. */
+  setFactor(factor: PanelFactor, value: number, times?: Block): void {
     const { t } = this;
     t.pool.load(0, value);
     if (times) {
       t.address(rcx, times);
       t.a.vector('mul', 0, 0, { base: rcx }, { spread: true });
     }
-    t.address(rcx, t.within(this.#factors, 0, index));
+    t.address(rcx, t.within(this.#factors, 0, factorIndex[factor]));
     t.a.vector('storeScalar', 0, 0, { base: rcx }, { bits: 128 });
   }
 
-  /** Packs chunk after chunk of the panel and has `rows` multiply what rows there are, first chunk or not. */
-  chunks(product: PanelProduct, rows: (isFirst: boolean) => void): void {
+  /** Packs chunk after chunk of the panel and has `rows` multiply what rows there are. */
+  chunks(product: PanelProduct, rows: (pass: PanelPass) => void): void {
     const { t, step } = this;
     const chunk = chunkOf(product.k)!;
-    t.set(step, 0);
-    this.#pack(product, chunk);
-    rows(true);
-    if (product.k === chunk) return;
-    t.loop(step, chunk, product.k, () => {
+    const last = product.k - chunk;
+    const pass = (isFirst: boolean, isLast: boolean) => {
       this.#pack(product, chunk);
-      rows(false);
-      t.increase(step, chunk - 1);
-    });
+      rows({ isFirst, isLast });
+    };
+    t.set(step, 0);
+    pass(true, last === 0);
+    if (last === 0) return;
+    if (last > chunk) {
+      t.loop(step, chunk, last, () => {
+        pass(false, false);
+        t.increase(step, chunk - 1);
+      });
+    }
+    t.set(step, last);
+    pass(false, true);
   }
 
   #packedFor = ({ vectors }: PanelProduct): Block => ({ ...this.#packed, ld: lanes * vectors });
@@ -176,7 +195,7 @@ export class PanelCompiler {
   }
 
   /** A tile of 8 rows with so many vectors of columns, stored. r9, rbx, rbp and r12 to r15 stay as they are. */
-  tile(product: PanelProduct, vectors: number, isFirst: boolean): void {
+  tile(product: PanelProduct, vectors: number, pass: PanelPass): void {
     const { a } = this.t;
     const { ldc, k } = product;
     const [rowBytes, stepBytes, packedBytes] = [
@@ -190,7 +209,9 @@ export class PanelCompiler {
     this.#call(`tile ${vectors} ${rowBytes} ${stepBytes} ${packedBytes}`, (label) =>
       emitTile(a, label, vectors, rowBytes, stepBytes, packedBytes),
     );
-    this.#call(`finish ${vectors} ${ldc} ${isFirst}`, (label) => this.#finish(label, vectors, ldc, isFirst));
+    this.#call(`finish ${vectors} ${ldc} ${JSON.stringify(pass)}`, (label) =>
+      this.#finish(label, vectors, ldc, pass),
+    );
     a.addImmediate(r8, tileRows * rowBytes);
     a.addImmediate(r10, 4 * tileRows * ldc);
     if (this.result.addend) a.addImmediate(r11, 4 * tileRows * ldc);
@@ -205,29 +226,31 @@ export class PanelCompiler {
     this.t.a.callLabel(found.label);
   }
 
-  /** Function: stores the sums of a tile at r10: alpha times them, plus beta times what is at r11, or plus the earlier chunks. */
-  #finish(label: Label, vectors: number, ldc: number, isFirst: boolean): void {
+  /** Function: stores what becomes of a tile's sums at r10; the addend is at r11. Earlier chunks have been stored without the scale. */
+  #finish(label: Label, vectors: number, ldc: number, { isFirst, isLast }: PanelPass): void {
     const { a } = this.t;
-    const { alpha, beta, addend } = this.result;
-    const [alphas, betas] = [31, 30];
+    const { result } = this;
+    const { weight, beta, scale } = factorRegister;
+    const hasAddend = isFirst && result.addend;
+    const uses = { weight: result.weight, beta: hasAddend && result.beta, scale: isLast && result.scale };
     a.align(64);
     a.bind(label);
-    if (alpha) a.vector('broadcast', alphas, 0, { base: rdx });
-    if (isFirst && addend && beta) a.vector('broadcast', betas, 0, { base: rdx, offset: 4 });
+    for (const name of Object.keys(uses) as PanelFactor[])
+      if (uses[name])
+        a.vector('broadcast', factorRegister[name], 0, { base: rdx, offset: 4 * factorIndex[name] });
     for (let i = 0; i < tileRows * vectors; i++) {
       const offset = 4 * Math.floor(i / vectors) * ldc + 64 * (i % vectors);
-      const [earlier, added] = [
-        { base: r10, offset },
-        { base: r11, offset },
-      ];
-      if (!isFirst && alpha) a.vector('fma213', i, alphas, earlier);
-      else if (!isFirst) a.vector('add', i, i, earlier);
-      else {
-        if (alpha) a.vector('mul', i, i, alphas);
-        if (addend && beta) a.vector('fma231', i, betas, added);
-        else if (addend) a.vector('add', i, i, added);
-      }
-      a.vector('store', i, 0, earlier);
+      const to = { base: r10, offset };
+      const added = hasAddend ? { base: r11, offset } : to;
+      if (uses.beta) {
+        if (uses.weight) a.vector('mul', i, i, weight);
+        a.vector('fma231', i, beta, added);
+      } else if (hasAddend || !isFirst) {
+        if (uses.weight) a.vector('fma213', i, weight, added);
+        else a.vector('add', i, i, added);
+      } else if (uses.weight) a.vector('mul', i, i, weight);
+      if (uses.scale) a.vector('mul', i, i, scale);
+      a.vector('store', i, 0, to);
     }
     a.ret();
   }

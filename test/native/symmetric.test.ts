@@ -14,30 +14,29 @@ interface Product {
   batch?: number;
   transA?: boolean;
   transB?: boolean;
-  alpha?: number;
-  beta?: number;
+  weight?: number;
+  scale?: number;
   identity?: number;
   addend?: boolean;
   scaled?: boolean;
-  addendScaled?: boolean;
 }
 
 const type = (...shape: number[]) => ({ dtype: 'float32' as const, shape });
 
 function requestOf(p: Product): KernelRequest {
-  const { m, k, batch = 1, transA = false, transB = false, alpha = 1, beta = 1, identity = 0 } = p;
-  const { addend = false, scaled = false, addendScaled = false } = p;
+  const { m, k, batch = 1, transA = false, transB = false, weight = 1, scale = 1, identity = 0 } = p;
+  const { addend = false, scaled = false } = p;
   return {
     kind: 'symmetricProduct',
     attributes: {
-      ...{ alpha, beta, identity, transA: Number(transA), transB: Number(transB) },
-      ...{ addend: Number(addend), scaled: Number(scaled), addendScaled: Number(addendScaled) },
+      ...{ weight, scale, identity, transA: Number(transA), transB: Number(transB) },
+      ...{ addend: Number(addend), scaled: Number(scaled) },
     },
     inputs: [
       transA ? type(batch, k, m) : type(batch, m, k),
       transB ? type(batch, m, k) : type(batch, k, m),
       ...(addend ? [type(batch, m, m)] : []),
-      ...[scaled, addendScaled].filter(Boolean).map(() => type(batch, 1, 1)),
+      ...(scaled ? [type(batch, 1, 1)] : []),
     ],
     outputs: [type(batch, m, m)],
   };
@@ -97,11 +96,10 @@ function dataOf(p: Product): Float32Array[] {
 
 /** In float64. */
 function exact(p: Product, data: readonly Float32Array[]): Float64Array {
-  const { m, k, batch = 1, transA, alpha = 1, beta = 1, identity = 0 } = p;
+  const { m, k, batch = 1, transA, weight = 1, scale = 1, identity = 0 } = p;
   const [a, , ...rest] = data;
   const c = p.addend ? rest.shift() : undefined;
   const scales = p.scaled ? rest.shift() : undefined;
-  const addendScales = p.addendScaled ? rest.shift() : undefined;
   const y = new Float64Array(batch * m * m);
   const rows = new Float64Array(m * k);
   for (let t = 0; t < batch; t++) {
@@ -112,8 +110,7 @@ function exact(p: Product, data: readonly Float32Array[]): Float64Array {
         let sum = 0;
         for (let l = 0; l < k; l++) sum += rows[i * k + l]! * rows[j * k + l]!;
         const at = (t * m + i) * m + j;
-        y[at] = alpha * (scales?.[t] ?? 1) * sum + (i === j ? identity : 0);
-        if (c) y[at]! += beta * (addendScales?.[t] ?? 1) * c[at]!;
+        y[at] = scale * (scales?.[t] ?? 1) * (weight * sum + (c?.[at] ?? 0)) + (i === j ? identity : 0);
         y[(t * m + j) * m + i] = y[at]!;
       }
   }
@@ -137,20 +134,13 @@ describe.runIf(support.sets[0] === 'avx512')('products with symmetric results', 
   describe.each([32, 48, 64, 112, 240])('of %i rows', (m) => {
     it.each([
       { k: 32, transB: true },
-      { k: 400, transA: true, alpha: -0.5 },
-      { k: 416, transB: true, addend: true, beta: 3, alpha: 0.25 },
+      { k: 400, transA: true, weight: -0.5 },
+      { k: 416, transB: true, addend: true, scale: 3, weight: 0.25 },
       { k: 48, batch: 3, transA: true, addend: true, scaled: true, identity: 2 },
-      {
-        k: 48,
-        batch: 2,
-        transB: true,
-        addend: true,
-        scaled: true,
-        addendScaled: true,
-        beta: -1,
-        identity: 1,
-      },
+      { k: 48, batch: 2, transB: true, addend: true, scaled: true, scale: -1, weight: 2, identity: 1 },
       { k: 16, batch: 18, transB: true, addend: true },
+      // Three chunks, of which the last alone is scaled.
+      { k: 1008, transB: true, addend: true, scaled: true, scale: 0.5, identity: -1 },
       { k: 448, transA: true, scaled: true, identity: -1 },
     ] as Omit<Product, 'm'>[])('%j', (rest) => {
       const p: Product = { m, ...rest };

@@ -241,23 +241,34 @@ describe('polarExpress', () => {
     );
     const x = tensor(compose(u, sigma, v), [m, n], 'float64');
     const [y] = interpret([polarExpress(x, { steps, safety: 1.01, form })]);
-    expect(worst(y!.data, compose(u, want, v))).toBeLessThan(1e-9);
+    // Rounding of float64, 1.1e-16, times what eight steps amplify of it: 6e-15 as measured.
+    expect(worst(y!.data, compose(u, want, v))).toBeLessThan(1e-13);
     expect(Math.max(...want.map((s) => Math.abs(s - 1)))).toBeLessThan(1e-2);
   });
 
-  it('works on batches in float32 and agrees between its forms', async () => {
-    const x = new Rng(5).normal(3 * 16 * 48);
-    const run = program({ x: [3, 16, 48] }, ({ x }) => ({
+  it('works on batches in float32, each form as near to float64 as the polynomials allow', async () => {
+    const [draws, m, n] = [24, 16, 48];
+    const x = Float32Array.from(new Rng(5).normal(draws * m * n));
+    const run = program({ x: [draws, m, n] }, ({ x }) => ({
       direct: polarExpress(x, { form: 'direct' }),
       gram: polarExpress(x, { form: 'gram' }),
     }));
     const { direct, gram } = await run({ x });
-    expect(worst(direct.data, gram.data)).toBeLessThan(1e-5);
+    const [exact] = interpret([polarExpress(tensor(Float64Array.from(x), [draws, m, n], 'float64'))]);
+    for (const { data } of [direct, gram]) {
+      const errors = Array.from({ length: draws }, (_, d) =>
+        worst(data.subarray(d * m * n, (d + 1) * m * n), exact!.data.subarray(d * m * n, (d + 1) * m * n)),
+      ).sort((a, b) => a - b);
+      // The first polynomial's least value is 0.0083, where terms of 8, 24 and 17 times σ cancel: of a matrix with a singular
+      // value right there, rounding becomes (8 + 24 + 17)/0.0083 · 2⁻²⁴ = 3.5e-4. Most matrices have none.
+      expect(errors[draws / 2]).toBeLessThan(1e-5);
+      expect(errors.at(-1)).toBeLessThan(3.5e-4);
+    }
     // Rows are orthonormal up to the error of five steps.
-    const row = (k: number) => direct.data.subarray(k * 48, k * 48 + 48) as Float32Array;
+    const row = (k: number) => direct.data.subarray(k * n, k * n + n) as Float32Array;
     const dot = (a: Float32Array, b: Float32Array) => a.reduce((sum, v, i) => sum + v * b[i]!, 0);
-    for (let i = 0; i < 16; i++)
-      for (let j = 0; j < 16; j++) {
+    for (let i = 0; i < m; i++)
+      for (let j = 0; j < m; j++) {
         expect(Math.abs(dot(row(i), row(j)) - (i === j ? 1 : 0))).toBeLessThan(0.26);
       }
   });

@@ -8,25 +8,21 @@ import { concat, stack } from './join.js';
 import { constant } from './leaf.js';
 import { matmulSizes, product } from './matmul.js';
 
-/** Which operands follow a and b, in this order, is told by the flags. */
+/** scale · (weight · a·b + c) + identity · I; the flags tell whether c and factors for each matrix follow a and b. */
 type SymmetricAttributes = {
   transA: boolean;
   transB: boolean;
-  /** alpha · a·b + beta · c + identity · I. */
-  alpha: number;
-  beta: number;
+  weight: number;
+  scale: number;
   identity: number;
   addend: boolean;
   scaled: boolean;
-  addendScaled: boolean;
 };
 
-const flags = ['addend', 'scaled', 'addendScaled'] as const;
-
 /** The operands by their roles. */
-function rolesOf<T>([a, b, ...rest]: readonly T[], attributes: SymmetricAttributes) {
-  const [c, scales, addendScales] = flags.map((flag) => (attributes[flag] ? rest.shift() : undefined));
-  return { a: a!, b: b!, c, scales, addendScales };
+function rolesOf<T>([a, b, ...rest]: readonly T[], { addend, scaled }: SymmetricAttributes) {
+  const c = addend ? rest.shift() : undefined;
+  return { a: a!, b: b!, c, scales: scaled ? rest.shift() : undefined };
 }
 
 /** n x n ones on the diagonal. */
@@ -37,14 +33,15 @@ function identity(n: number, dtype: TensorType['dtype']): Tensor {
 }
 
 /**
- * alpha·s · op(a)·op(b) + beta·t · c + identity · I for operands whose product is symmetric, as is c, with factors s and t for
- * each matrix. A kernel computes the blocks on and below the diagonal and copies them; elsewhere it is an ordinary product.
+ * s·scale · (weight · op(a)·op(b) + c) + identity · I for operands whose product is symmetric, as is c, with a factor s for each
+ * matrix. A kernel computes the blocks on and below the diagonal and copies them; elsewhere it is an ordinary product.
  */
 export const symmetricProductOp = defineOp<SymmetricAttributes>({
   name: 'symmetricProduct',
   infer(inputs, attributes) {
-    const { a, b, c, scales, addendScales } = rolesOf(inputs, attributes);
-    const [m, ka, kb, n] = matmulSizes(a.shape, b.shape, attributes);
+    const { a, b, c, scales } = rolesOf(inputs, attributes);
+    const { transA, transB } = attributes;
+    const [m, ka, kb, n] = matmulSizes(a.shape, b.shape, { transA, transB, alpha: 1 });
     checkDTypes(inputs, floats);
     if (ka !== kb || m !== n) {
       throw new AnnealError(
@@ -55,40 +52,35 @@ export const symmetricProductOp = defineOp<SymmetricAttributes>({
     const shape = [...batch, m, n];
     if (c && !sameShape(c.shape, shape))
       throw new AnnealError(`the addend is ${formatShape(c.shape)}, the product ${formatShape(shape)}`);
-    for (const factors of [scales, addendScales]) {
-      if (factors && !sameShape(factors.shape, [...batch, 1, 1]))
-        throw new AnnealError(
-          `factors are ${formatShape(factors.shape)}, not one for each matrix ${formatShape([...batch, 1, 1])}`,
-        );
-    }
+    if (scales && !sameShape(scales.shape, [...batch, 1, 1]))
+      throw new AnnealError(
+        `factors are ${formatShape(scales.shape)}, not one for each matrix ${formatShape([...batch, 1, 1])}`,
+      );
     return [{ dtype: a.dtype, shape }];
   },
   // Half of the products of an ordinary one.
   flops: ([a], { transA }, [y]) =>
     y!.shape.reduce((size, dim) => size * dim, 1) * (transA ? a!.shape.at(-2)! : a!.shape.at(-1)!),
   decompose(inputs, attributes) {
-    const { a, b, c, scales, addendScales } = rolesOf(inputs, attributes);
-    const { transA, transB, alpha, beta } = attributes;
-    let y = product(a, b, { transA, transB, alpha });
+    const { a, b, c, scales } = rolesOf(inputs, attributes);
+    const { transA, transB, weight, scale } = attributes;
+    let y = product(a, b, { transA, transB, alpha: weight });
+    if (c) y = add(y, c);
+    if (scale !== 1) y = mul(y, scale);
     if (scales) y = mul(y, scales);
-    if (c) {
-      const scaled = beta === 1 ? c : mul(c, beta);
-      y = add(y, addendScales ? mul(scaled, addendScales) : scaled);
-    }
     if (attributes.identity !== 0) {
       const ones = identity(y.shape.at(-1)!, y.dtype);
       y = add(y, attributes.identity === 1 ? ones : mul(ones, attributes.identity));
     }
     return [y];
   },
-  lower: (b, node, { transA, transB, addend, scaled, addendScaled, ...numbers }) =>
+  lower: (b, node, { transA, transB, addend, scaled, ...numbers }) =>
     b.resultKernel(node, 'symmetricProduct', {
       ...numbers,
       transA: Number(transA),
       transB: Number(transB),
       addend: Number(addend),
       scaled: Number(scaled),
-      addendScaled: Number(addendScaled),
     }),
   cases: [
     {
@@ -104,7 +96,10 @@ export const symmetricProductOp = defineOp<SymmetricAttributes>({
         [4, 3],
         [3, 3],
       ],
-      attributes: { ...attributesOf({ transposeA: true, addendScale: -2, identity: 3 }), addend: true },
+      attributes: {
+        ...attributesOf({ transposeA: true, weight: -2, scale: 0.5, identity: 3 }),
+        addend: true,
+      },
     },
     {
       inputs: [
@@ -112,43 +107,41 @@ export const symmetricProductOp = defineOp<SymmetricAttributes>({
         [2, 3, 4],
         [2, 3, 3],
         [2, 1, 1],
-        [2, 1, 1],
       ],
       attributes: {
         ...attributesOf({ transposeB: true }),
         addend: true,
         scaled: true,
-        addendScaled: true,
       },
     },
   ],
 });
 
-/** What is added to a symmetric product, and factors: numbers, or tensors [..., 1, 1] with one for each matrix. */
+/** What is done to a symmetric product: scale · (weight · a·b + addend) + identity · I. */
 export interface SymmetricOptions {
   transposeA?: boolean;
   transposeB?: boolean;
-  /** On the product. Default 1. */
-  scale?: number | Tensor;
+  /** Default 1. */
+  weight?: number;
   /** Symmetric, too. */
   addend?: Tensor;
-  /** On the addend. Default 1. */
-  addendScale?: number | Tensor;
+  /** A number, or a tensor [..., 1, 1] with one for each matrix. Default 1. */
+  scale?: number | Tensor;
   /** What is added to the diagonal. Default 0. */
   identity?: number;
 }
 
 function attributesOf(options: SymmetricOptions): SymmetricAttributes {
-  const { transposeA = false, transposeB = false, scale = 1, addend, addendScale = 1 } = options;
+  const { transposeA = false, transposeB = false, weight = 1, scale = 1, identity = 0, addend } = options;
+  const isNumber = typeof scale === 'number';
   return {
     transA: transposeA,
     transB: transposeB,
-    alpha: typeof scale === 'number' ? scale : 1,
-    beta: typeof addendScale === 'number' ? addendScale : 1,
-    identity: options.identity ?? 0,
+    weight,
+    scale: isNumber ? scale : 1,
+    identity,
     addend: addend !== undefined,
-    scaled: typeof scale !== 'number',
-    addendScaled: typeof addendScale !== 'number',
+    scaled: !isNumber,
   };
 }
 
@@ -159,8 +152,7 @@ function attributesOf(options: SymmetricOptions): SymmetricAttributes {
  * @throws AnnealError if the result would not be square, or has another shape than the addend.
  */
 export function symmetricProduct(a: Tensor, b: Tensor, options: SymmetricOptions = {}): Tensor {
-  const { addend, scale, addendScale } = options;
-  const extra = [addend, scale, addendScale].filter((x): x is Tensor => typeof x === 'object');
+  const extra = [options.addend, options.scale].filter((x): x is Tensor => typeof x === 'object');
   return symmetricProductOp.apply([a, b, ...extra], attributesOf(options))[0]!;
 }
 
