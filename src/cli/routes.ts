@@ -1,15 +1,18 @@
 import { buildCommand, buildRouteMap } from '@stricli/core';
-import { numberBetween, text, wholeNumber } from './arguments.js';
+import { numberBetween, text } from './arguments.js';
+import {
+  count,
+  json,
+  listening,
+  number,
+  optionalCount,
+  optionalNumber,
+  optionalText,
+  said,
+} from './flags.js';
 import { verify } from './verify-routes.js';
 
 // Functions are loaded when their command runs: `anneal --help` reads this file and nothing of the library.
-
-const json = {
-  kind: 'boolean',
-  withNegated: false,
-  brief: 'Print JSON and nothing else',
-  optional: true,
-} as const;
 
 const run = buildCommand({
   loader: async () => (await import('./commands/run.js')).run,
@@ -20,36 +23,11 @@ const run = buildCommand({
       parameter: { brief: 'A recipe, then its settings as key=value', parse: String, placeholder: 'recipe' },
     },
     flags: {
-      dir: {
-        kind: 'parsed',
-        parse: text,
-        optional: true,
-        brief: 'Run directory (default: runs/RECIPE, with a suffix that depends on the settings)',
-      },
-      config: {
-        kind: 'parsed',
-        parse: text,
-        optional: true,
-        brief: 'JSON file with settings; key=value goes over it',
-      },
-      restart: {
-        kind: 'boolean',
-        withNegated: false,
-        brief: 'Delete what the run directory holds and start over',
-        optional: true,
-      },
-      dryRun: {
-        kind: 'boolean',
-        withNegated: false,
-        brief: 'Print the config and the derived numbers, then exit',
-        optional: true,
-      },
-      tensorboard: {
-        kind: 'boolean',
-        withNegated: false,
-        brief: 'Also write TensorBoard event files',
-        optional: true,
-      },
+      dir: optionalText('Run directory (default: runs/RECIPE, with a suffix that depends on the settings)'),
+      config: optionalText('JSON file with settings; key=value goes over it'),
+      restart: said('Delete what the run directory holds and start over'),
+      dryRun: said('Print the config and the derived numbers, then exit'),
+      tensorboard: said('Also write TensorBoard event files'),
       json,
     },
   },
@@ -119,28 +97,15 @@ const model = {
 const texts = (brief: string, placeholder: string, minimum = 0) =>
   ({ kind: 'array', minimum: minimum + 1, parameter: { brief, parse: String, placeholder } }) as const;
 
-const number = (brief: string, initial: string, parse: (input: string) => number) =>
-  ({ kind: 'parsed', brief, default: initial, parse }) as const;
-
-const packed = {
-  kind: 'boolean',
-  withNegated: false,
-  brief: "Keep a .gguf file's blocks packed in memory: smaller and faster, a little less exact",
-  optional: true,
-} as const;
+const packed = said("Keep a .gguf file's blocks packed in memory: smaller and faster, a little less exact");
 
 const sampling = {
-  tokens: number('Most tokens to generate', '256', wholeNumber(1)),
+  tokens: count('Most tokens to generate', '256'),
   temperature: number('Divides the logits; 0 takes the likeliest token', '0.8', numberBetween(0, 100)),
   topP: number('Keeps the likeliest tokens that reach this probability together', '1', numberBetween(0, 1)),
-  topK: number('Keeps this many of the likeliest tokens; 0 keeps all', '0', wholeNumber(0)),
+  topK: count('Keeps this many of the likeliest tokens; 0 keeps all', '0', 0),
   minP: number('Keeps tokens at least this fraction as likely as the likeliest', '0', numberBetween(0, 1)),
-  seed: {
-    kind: 'parsed',
-    brief: 'Same seed, same text (default: new each time)',
-    optional: true,
-    parse: wholeNumber(0),
-  },
+  seed: optionalCount('Same seed, same text (default: new each time)', 0),
 } as const;
 
 const sample = buildCommand({
@@ -150,7 +115,7 @@ const sample = buildCommand({
     flags: {
       ...sampling,
       packed,
-      samples: number('Continuations of each prompt', '1', wholeNumber(1)),
+      samples: count('Continuations of each prompt', '1'),
       stop: {
         kind: 'parsed',
         brief: 'Ends a text before this string',
@@ -183,7 +148,7 @@ const chat = buildCommand({
     flags: {
       ...sampling,
       packed,
-      system: { kind: 'parsed', brief: 'System message', optional: true, parse: text },
+      system: optionalText('System message'),
     },
   },
   docs: {
@@ -195,28 +160,20 @@ const chat = buildCommand({
   },
 });
 
-const optionalNumber = (brief: string, parse: (input: string) => number) =>
-  ({ kind: 'parsed', brief, optional: true, parse }) as const;
-
 const evaluate = buildCommand({
   loader: async () => (await import('./commands/evaluate.js')).evaluateModel,
   parameters: {
     positional: texts('A model, then tasks, each with its settings as key=value', 'model', 1),
     flags: {
-      limit: optionalNumber('Only the first items of each task', wholeNumber(1)),
-      samples: optionalNumber('Answers to each item; several give pass@k', wholeNumber(1)),
+      limit: optionalCount('Only the first items of each task'),
+      samples: optionalCount('Answers to each item; several give pass@k'),
       temperature: optionalNumber('Of answers (default: 0; with several samples 0.8)', numberBetween(0, 100)),
-      tokens: optionalNumber('Most tokens of an answer (default: what the task says)', wholeNumber(1)),
-      seed: optionalNumber('Of the samples (default: 0)', wholeNumber(0)),
-      slots: optionalNumber('Answers that are written together (default: 16)', wholeNumber(1)),
+      tokens: optionalCount('Most tokens of an answer (default: what the task says)'),
+      seed: optionalCount('Of the samples (default: 0)', 0),
+      slots: optionalCount('Answers that are written together (default: 16)'),
       packed,
-      plain: { kind: 'boolean', withNegated: false, brief: 'Ask without the chat template', optional: true },
-      records: {
-        kind: 'parsed',
-        brief: 'JSONL file for the record of each item',
-        optional: true,
-        parse: text,
-      },
+      plain: said('Ask without the chat template'),
+      records: optionalText('JSONL file for the record of each item'),
       json,
     },
     aliases: { n: 'samples' },
@@ -243,33 +200,12 @@ const serve = buildCommand({
   parameters: {
     positional: { kind: 'tuple', parameters: [model] },
     flags: {
-      port: number('Port; 0 takes a free one', '8000', wholeNumber(0)),
-      host: {
-        kind: 'parsed',
-        brief: 'Address to listen at; 0.0.0.0 for all',
-        default: '127.0.0.1',
-        parse: text,
-      },
-      key: {
-        kind: 'parsed',
-        brief: 'Bearer key that clients need',
-        optional: true,
-        variadic: true,
-        parse: text,
-      },
-      slots: number('Sequences that are decoded together', '8', wholeNumber(1)),
-      queue: number('Sequences that may wait for a slot; more are refused', '64', wholeNumber(0)),
-      capacity: optionalNumber(
-        'Most tokens of a prompt and its completion (default: the context)',
-        wholeNumber(2),
-      ),
+      ...listening('8000'),
+      slots: count('Sequences that are decoded together', '8'),
+      queue: count('Sequences that may wait for a slot; more are refused', '64', 0),
+      capacity: optionalCount('Most tokens of a prompt and its completion (default: the context)', 2),
       packed,
-      name: {
-        kind: 'parsed',
-        brief: 'What clients call the model (default: its file name)',
-        optional: true,
-        parse: text,
-      },
+      name: optionalText('What clients call the model (default: its file name)'),
     },
   },
   docs: {

@@ -1,16 +1,8 @@
 import { buildCommand, buildRouteMap } from '@stricli/core';
-import { text, wholeNumber } from './arguments.js';
+import { text } from './arguments.js';
+import { count, json, listening, optionalCount, optionalText, said } from './flags.js';
 
 // As in routes.ts, implementations are loaded when they run.
-
-const said = (brief: string) => ({ kind: 'boolean', withNegated: false, brief, optional: true }) as const;
-const optionalText = (brief: string) => ({ kind: 'parsed', brief, optional: true, parse: text }) as const;
-const count = (brief: string, initial: string, least = 1) =>
-  ({ kind: 'parsed', brief, default: initial, parse: wholeNumber(least) }) as const;
-const optionalCount = (brief: string, least = 1) =>
-  ({ kind: 'parsed', brief, optional: true, parse: wholeNumber(least) }) as const;
-
-const json = said('Print JSON and nothing else');
 
 /** Flags of judging models. */
 const judging = {
@@ -131,20 +123,7 @@ const serve = buildCommand({
   parameters: {
     positional: { kind: 'tuple', parameters: [] },
     flags: {
-      port: { kind: 'parsed', brief: 'Port; 0 takes a free one', default: '8001', parse: wholeNumber(0) },
-      host: {
-        kind: 'parsed',
-        brief: 'Address to listen at; 0.0.0.0 for all',
-        default: '127.0.0.1',
-        parse: text,
-      },
-      key: {
-        kind: 'parsed',
-        brief: 'Bearer key that clients need',
-        optional: true,
-        variadic: true,
-        parse: text,
-      },
+      ...listening('8001'),
       workers,
       deadline,
       maxBody: count('Largest body of a request in MiB', '16'),

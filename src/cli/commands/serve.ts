@@ -1,11 +1,10 @@
 import type { ServerOptions } from '../../serve/index.js';
+import type { Listening } from '../flags.js';
 import { loadForGeneration, type ModelFlags } from '../model.js';
 import type { Cli } from '../terminal.js';
+import { untilInterrupted } from './listen.js';
 
-interface Flags extends ModelFlags {
-  port: number;
-  host: string;
-  key?: readonly string[];
+interface Flags extends ModelFlags, Listening {
   slots: number;
   queue: number;
   capacity?: number;
@@ -15,7 +14,8 @@ interface Flags extends ModelFlags {
 /** `anneal serve MODEL`: until Ctrl-C, which lets running requests finish; a second one ends them. */
 export async function serve(this: Cli, flags: Flags, path: string): Promise<void> {
   const { terminal } = this;
-  const interrupt = terminal.interrupts();
+  // Taken over before anything is loaded, so that Ctrl-C meanwhile ends the command in good order.
+  terminal.interrupts();
   const [bundle, { createServer }] = await Promise.all([
     loadForGeneration(path, flags),
     import('../../serve/index.js'),
@@ -33,10 +33,6 @@ export async function serve(this: Cli, flags: Flags, path: string): Promise<void
   const server = createServer(options);
   const { url } = await server.listen(flags.port, flags.host);
   terminal.print(`serving ${name} at ${url}/v1 (${flags.slots} slots); Ctrl-C stops`);
-  await new Promise<void>((resolve) => {
-    if (interrupt.aborted) resolve();
-    interrupt.addEventListener('abort', () => resolve(), { once: true });
-  });
-  terminal.warn('finishing what runs; Ctrl-C once more ends it');
+  await untilInterrupted(terminal);
   await server.close();
 }

@@ -1,12 +1,11 @@
 import { createVerifyServer } from '../../verify/service/server.js';
 import type { Verifier } from '../../verify/verdict.js';
+import type { Listening } from '../flags.js';
 import type { Cli } from '../terminal.js';
+import { untilInterrupted } from './listen.js';
 import { chooseVerifier, type JudgeFlags } from './verify-judge.js';
 
-interface Flags extends JudgeFlags {
-  port: number;
-  host: string;
-  key?: readonly string[];
+interface Flags extends JudgeFlags, Listening {
   workers?: number;
   /** Seconds. */
   deadline: number;
@@ -19,7 +18,8 @@ interface Flags extends JudgeFlags {
 /** `anneal verify serve`: until Ctrl-C, which lets running requests finish; a second one ends them. */
 export async function verifyServe(this: Cli, flags: Flags): Promise<void> {
   const { terminal } = this;
-  const interrupt = terminal.interrupts();
+  // Taken over before anything is loaded, so that Ctrl-C meanwhile ends the command in good order.
+  terminal.interrupts();
   // The judge is opened before the port: a wrong key or model is known before the first client comes.
   const placeholder: Verifier = { name: 'rules', verify: (item) => rules.verify(item) };
   let rules = placeholder;
@@ -41,11 +41,7 @@ export async function verifyServe(this: Cli, flags: Flags): Promise<void> {
   try {
     const { url } = await server.listen(flags.port, flags.host);
     terminal.print(`verifying with ${verifier.name} at ${url}/verify; Ctrl-C stops`);
-    await new Promise<void>((resolve) => {
-      if (interrupt.aborted) resolve();
-      interrupt.addEventListener('abort', () => resolve(), { once: true });
-    });
-    terminal.warn('finishing what runs; Ctrl-C once more ends it');
+    await untilInterrupted(terminal);
   } finally {
     await server.close();
     await close();
