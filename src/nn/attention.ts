@@ -11,7 +11,8 @@ import { reshape } from '../core/ops/view.js';
 import type { Tensor } from '../core/tensor.js';
 import type { CacheExtra } from './cache.js';
 import { ForgetGate } from './forget-gate.js';
-import { joint, Linear, type Projection } from './linear.js';
+import { headParts, keyConvolution } from './heads.js';
+import { joint, type Projection } from './linear.js';
 import {
   joinHeads,
   type MixerOptions,
@@ -20,8 +21,8 @@ import {
   type SequenceMixer,
   splitHeads,
 } from './mixer.js';
-import { RMSNorm } from './norm.js';
-import { ShortConvolution } from './short-convolution.js';
+import type { RMSNorm } from './norm.js';
+import type { ShortConvolution } from './short-convolution.js';
 
 /** How scores know of distance, besides rotations. */
 export type ScoreBias = 'none' | 'alibi' | 'forget';
@@ -62,9 +63,17 @@ export function convolved(
   return reshape(y, [rows * length, channels]);
 }
 
-/** Cached inputs of a convolution over `channels`. */
-export const windowExtra = (channels: number, width: number): Record<string, CacheExtra> =>
-  width > 1 ? { window: { shape: [width - 1, channels] } } : {};
+/** What a mixer caches for a convolution, its last inputs, and for forget gates, those of every token. */
+export function extrasOf(
+  convolution: ShortConvolution | undefined,
+  gate: ForgetGate | undefined,
+  heads: number,
+): Record<string, CacheExtra> {
+  return {
+    ...(convolution && { window: { shape: [convolution.width - 1, convolution.channels] } }),
+    ...(gate && { gates: { perToken: true, heads, size: 1 } }),
+  };
+}
 
 /** Keys and values [B, Hkv, S + T, d]: those of the prompt that each row continues, then its own. */
 function continued({ keys, values, owners }: PromptKeys, k: Tensor, v: Tensor): [Tensor, Tensor] {
@@ -89,27 +98,19 @@ export class Attention implements SequenceMixer {
   readonly #bias: ScoreBias;
 
   constructor(options: MixerOptions, bias: ScoreBias = 'none') {
-    const { dim, heads, kvHeads, headDim, qkvBias, qkNorm, normEpsilon, keyConvolution } = options;
+    const { dim, heads, kvHeads } = options;
     this.heads = heads;
     this.kvHeads = kvHeads;
-    this.q = new Linear(dim, heads * headDim, { bias: qkvBias });
-    this.k = new Linear(dim, kvHeads * headDim, { bias: qkvBias });
-    this.v = new Linear(dim, kvHeads * headDim, { bias: qkvBias });
-    this.o = new Linear(heads * headDim, dim, { residual: true });
-    this.qNorm = qkNorm ? new RMSNorm(headDim, normEpsilon) : undefined;
-    this.kNorm = qkNorm ? new RMSNorm(headDim, normEpsilon) : undefined;
-    this.kConvolution =
-      keyConvolution > 1 ? new ShortConvolution(kvHeads * headDim, keyConvolution) : undefined;
+    const { q, k, v, o, qNorm, kNorm } = headParts(options);
+    [this.q, this.k, this.v, this.o] = [q, k, v, o];
+    [this.qNorm, this.kNorm] = [qNorm, kNorm];
+    this.kConvolution = keyConvolution(options);
     this.gate = bias === 'forget' ? new ForgetGate(dim, heads) : undefined;
     this.#bias = bias;
   }
 
   get cacheExtras(): Record<string, CacheExtra> {
-    const { kConvolution, gate, heads } = this;
-    return {
-      ...(kConvolution && windowExtra(kConvolution.channels, kConvolution.width)),
-      ...(gate && { gates: { perToken: true, heads, size: 1 } }),
-    };
+    return extrasOf(this.kConvolution, this.gate, this.heads);
   }
 
   get isStateful(): boolean {

@@ -7,13 +7,14 @@ import { l2Normalize } from '../core/ops/normalization.js';
 import { pathAttention } from '../core/ops/path.js';
 import { reshape, transpose } from '../core/ops/view.js';
 import type { Tensor } from '../core/tensor.js';
-import { convolved, windowExtra } from './attention.js';
+import { convolved, extrasOf } from './attention.js';
 import type { CacheExtra } from './cache.js';
 import { ForgetGate } from './forget-gate.js';
+import { headParts, keyConvolution } from './heads.js';
 import { Linear, type Projection } from './linear.js';
 import { joinHeads, type MixerOptions, type MixingContext, type SequenceMixer, splitHeads } from './mixer.js';
-import { RMSNorm } from './norm.js';
-import { ShortConvolution } from './short-convolution.js';
+import type { RMSNorm } from './norm.js';
+import type { ShortConvolution } from './short-convolution.js';
 
 /** Rank of the map to the directions w. */
 export const directionRank = 32;
@@ -50,31 +51,24 @@ export class PathAttention implements SequenceMixer {
   readonly isStateful = true;
 
   constructor(options: MixerOptions, { forget = false, betaMax = 2 } = {}) {
-    const { dim, heads, kvHeads, headDim, qkvBias, qkNorm, normEpsilon, keyConvolution } = options;
+    const { dim, heads, kvHeads, headDim } = options;
     this.heads = heads;
     this.kvHeads = kvHeads;
     const width = kvHeads * headDim;
-    this.q = new Linear(dim, heads * headDim, { bias: qkvBias });
-    this.k = new Linear(dim, width, { bias: qkvBias });
-    this.v = new Linear(dim, width, { bias: qkvBias });
-    this.o = new Linear(heads * headDim, dim, { residual: true });
+    const { q, k, v, o, qNorm, kNorm } = headParts(options);
+    [this.q, this.k, this.v, this.o] = [q, k, v, o];
     this.w = hasLowRank(options)
       ? [new Linear(dim, directionRank), new Linear(directionRank, width)]
       : [new Linear(dim, width)];
-    this.wConvolution = keyConvolution > 1 ? new ShortConvolution(width, keyConvolution) : undefined;
+    this.wConvolution = keyConvolution(options);
     this.beta = new Linear(dim, kvHeads, { bias: true, role: 'vector' });
-    this.qNorm = qkNorm ? new RMSNorm(headDim, normEpsilon) : undefined;
-    this.kNorm = qkNorm ? new RMSNorm(headDim, normEpsilon) : undefined;
+    [this.qNorm, this.kNorm] = [qNorm, kNorm];
     this.gate = forget ? new ForgetGate(dim, heads) : undefined;
     this.#betaMax = betaMax;
   }
 
   get cacheExtras(): Record<string, CacheExtra> {
-    const { wConvolution, gate, heads } = this;
-    return {
-      ...(wConvolution && windowExtra(wConvolution.channels, wConvolution.width)),
-      ...(gate && { gates: { perToken: true, heads, size: 1 } }),
-    };
+    return extrasOf(this.wConvolution, this.gate, this.heads);
   }
 
   /** [B·T, dim] → [B·T, dim]. Throws AnnealError for a pass that is not causal: a token acts on those before it only. */

@@ -2,12 +2,13 @@ import { AnnealError } from '../core/errors.js';
 import { cacheWrite } from '../core/ops/cached-attention.js';
 import { brokenStick, stickBreakingAttention } from '../core/ops/stick-breaking.js';
 import type { Tensor } from '../core/tensor.js';
-import { cacheMask, convolved, windowExtra } from './attention.js';
+import { cacheMask, convolved, extrasOf } from './attention.js';
 import type { CacheExtra } from './cache.js';
-import { Linear, type Projection } from './linear.js';
+import { headParts, keyConvolution } from './heads.js';
+import type { Projection } from './linear.js';
 import { joinHeads, type MixerOptions, type MixingContext, type SequenceMixer, splitHeads } from './mixer.js';
-import { RMSNorm } from './norm.js';
-import { ShortConvolution } from './short-convolution.js';
+import type { RMSNorm } from './norm.js';
+import type { ShortConvolution } from './short-convolution.js';
 
 /** Stick-breaking attention (Tan et al. 2024): no softmax, no positions. What is left of the stick goes to the token's own value. */
 export class StickBreaking implements SequenceMixer {
@@ -22,21 +23,16 @@ export class StickBreaking implements SequenceMixer {
   readonly kConvolution: ShortConvolution | undefined;
 
   constructor(options: MixerOptions) {
-    const { dim, heads, kvHeads, headDim, qkvBias, qkNorm, normEpsilon, keyConvolution } = options;
-    this.heads = heads;
-    this.kvHeads = kvHeads;
-    this.q = new Linear(dim, heads * headDim, { bias: qkvBias });
-    this.k = new Linear(dim, kvHeads * headDim, { bias: qkvBias });
-    this.v = new Linear(dim, kvHeads * headDim, { bias: qkvBias });
-    this.o = new Linear(heads * headDim, dim, { residual: true });
-    this.qNorm = qkNorm ? new RMSNorm(headDim, normEpsilon) : undefined;
-    this.kNorm = qkNorm ? new RMSNorm(headDim, normEpsilon) : undefined;
-    this.kConvolution =
-      keyConvolution > 1 ? new ShortConvolution(kvHeads * headDim, keyConvolution) : undefined;
+    this.heads = options.heads;
+    this.kvHeads = options.kvHeads;
+    const { q, k, v, o, qNorm, kNorm } = headParts(options);
+    [this.q, this.k, this.v, this.o] = [q, k, v, o];
+    [this.qNorm, this.kNorm] = [qNorm, kNorm];
+    this.kConvolution = keyConvolution(options);
   }
 
   get cacheExtras(): Record<string, CacheExtra> {
-    return this.kConvolution ? windowExtra(this.kConvolution.channels, this.kConvolution.width) : {};
+    return extrasOf(this.kConvolution, undefined, this.heads);
   }
 
   get isStateful(): boolean {
