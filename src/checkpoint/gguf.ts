@@ -2,8 +2,8 @@ import { AnnealError } from '../core/errors.js';
 import { formatShape, sizeOf } from '../core/shape.js';
 import { fileSource } from './file-source.js';
 import { dequantize, type GgmlType, ggmlTypes, isGgmlType } from './ggml.js';
-import type { TensorReader } from './safetensors.js';
 import { type ByteSource, readRange } from './source.js';
+import { TensorFile } from './tensor-file.js';
 
 /** Where a tensor lies in a GGUF file. */
 export interface GgufTensor {
@@ -15,36 +15,18 @@ export interface GgufTensor {
 }
 
 /** A GGUF file, open for reading: header and metadata are read and checked at once, tensors on demand. */
-export class GgufFile implements TensorReader {
+export class GgufFile extends TensorFile<GgufTensor> {
   constructor(
-    private readonly source: ByteSource,
+    source: ByteSource,
     /** Everything that the file says besides its tensors; sizes of 64 bits are bigint. */
     readonly metadata: Readonly<Record<string, unknown>>,
-    readonly tensors: ReadonlyMap<string, GgufTensor>,
-  ) {}
-
-  get name(): string {
-    return this.source.name;
-  }
-
-  /** Blocks of a tensor as they are stored. */
-  async readBytes(name: string): Promise<Uint8Array> {
-    const { offset, bytes } = this.info(name);
-    return readRange(this.source, offset, bytes);
+    tensors: ReadonlyMap<string, GgufTensor>,
+  ) {
+    super(source, tensors);
   }
 
   async readFloat32(name: string): Promise<Float32Array> {
     return dequantize(await this.readBytes(name), this.info(name).type);
-  }
-
-  close(): Promise<void> {
-    return this.source.close();
-  }
-
-  private info(name: string): GgufTensor {
-    const found = this.tensors.get(name);
-    if (!found) throw new AnnealError(`${this.name} has no tensor "${name}"`);
-    return found;
   }
 }
 

@@ -11,7 +11,8 @@ export {
   traceOnnx,
   writeOnnx,
 } from './onnx-export.js';
-export { SafetensorsFile, type StoredTensor, type TensorReader } from './safetensors.js';
+export { SafetensorsFile, type StoredTensor } from './safetensors.js';
 export { openSafetensors, openSafetensorsFile, writeSafetensors } from './safetensors-files.js';
 export { type ByteSource, memorySource } from './source.js';
 export { entryOf, type TensorEntry } from './tensor-entry.js';
+export type { TensorReader } from './tensor-file.js';

@@ -5,8 +5,9 @@ import { sizeOf } from '../core/shape.js';
 import { type ByteSink, writeAtomically } from './atomic.js';
 import { elementBytes } from './element-types.js';
 import { fileError, fileSource } from './file-source.js';
-import { SafetensorsFile, type StoredTensor, type TensorReader } from './safetensors.js';
+import { SafetensorsFile, type StoredTensor } from './safetensors.js';
 import type { TensorEntry } from './tensor-entry.js';
+import type { TensorReader } from './tensor-file.js';
 
 export { entryOf, type TensorEntry } from './tensor-entry.js';
 

@@ -2,6 +2,7 @@ import type { DType, TypedArray } from '../core/dtype.js';
 import { AnnealError } from '../core/errors.js';
 import { type ElementType, elementBytes, isElementType, toDType, toFloat32 } from './element-types.js';
 import { type ByteSource, readRange } from './source.js';
+import { TensorFile } from './tensor-file.js';
 
 /** Where a tensor lies in a safetensors file. */
 export interface StoredTensor {
@@ -114,26 +115,19 @@ async function readHeader(source: ByteSource): Promise<Header> {
   return { tensors, metadata };
 }
 
-/** Tensors by name that are read one at a time, from one file or several. */
-export interface TensorReader {
-  readonly name: string;
-  readonly tensors: ReadonlyMap<string, { readonly shape: readonly number[] }>;
-  /** The elements in row-major order, converted to float32. */
-  readFloat32(name: string): Promise<Float32Array>;
-  close(): Promise<void>;
-}
-
 /**
  * A safetensors file, open for reading: the header is read and checked at once, tensors on demand.
  * Format: https://github.com/huggingface/safetensors (8 bytes of length, a JSON header, the data).
  */
-export class SafetensorsFile implements TensorReader {
+export class SafetensorsFile extends TensorFile<StoredTensor> {
   private constructor(
-    private readonly source: ByteSource,
-    readonly tensors: ReadonlyMap<string, StoredTensor>,
+    source: ByteSource,
+    tensors: ReadonlyMap<string, StoredTensor>,
     /** The texts that its writer left. */
     readonly metadata: ReadonlyMap<string, string>,
-  ) {}
+  ) {
+    super(source, tensors);
+  }
 
   /**
    * Reads and checks the header: lengths, types, shapes and offsets; no overlaps, no holes, no truncation.
@@ -149,16 +143,6 @@ export class SafetensorsFile implements TensorReader {
     }
   }
 
-  get name(): string {
-    return this.source.name;
-  }
-
-  /** Bytes of a tensor as they are stored. */
-  async readBytes(name: string): Promise<Uint8Array> {
-    const { offset, bytes } = this.info(name);
-    return readRange(this.source, offset, bytes);
-  }
-
   async readFloat32(name: string): Promise<Float32Array> {
     return toFloat32(await this.readBytes(name), this.info(name).type);
   }
@@ -166,15 +150,5 @@ export class SafetensorsFile implements TensorReader {
   /** Elements as host storage of a dtype; integers only where every value fits. */
   async read(name: string, dtype: DType): Promise<TypedArray> {
     return toDType(await this.readBytes(name), this.info(name).type, dtype, `${this.name}: ${name}`);
-  }
-
-  close(): Promise<void> {
-    return this.source.close();
-  }
-
-  private info(name: string): StoredTensor {
-    const found = this.tensors.get(name);
-    if (!found) throw new AnnealError(`${this.name} has no tensor "${name}"`);
-    return found;
   }
 }

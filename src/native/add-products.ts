@@ -52,8 +52,6 @@ export function compileAddProducts(code: AddProductsCode): Uint8Array {
 class AddProductsCompiler {
   readonly #panels: PanelCompiler;
   readonly #place: PanelCompiler['place'];
-  readonly #row: Slot;
-  readonly #end: Slot;
   readonly #scratch: readonly [Slot, Slot, Slot, Slot];
 
   constructor(
@@ -62,12 +60,10 @@ class AddProductsCompiler {
     readonly tensors: readonly Slot[],
     readonly task: Slot,
   ) {
-    this.#place = { column: t.slot(), a: t.slot(), b: t.slot(), c: t.slot(), addend: t.slot() };
-    this.#row = t.slot();
-    this.#end = t.slot();
     this.#scratch = [t.slot(), t.slot(), t.slot(), t.slot()];
     const result = { weight: false, beta: code.scaled, scale: false, addend: true };
-    this.#panels = new PanelCompiler(t, result, this.#place, chunkOf(code.m)!);
+    this.#panels = new PanelCompiler(t, result, chunkOf(code.m)!);
+    this.#place = this.#panels.place;
   }
 
   emit(): void {
@@ -96,9 +92,9 @@ class AddProductsCompiler {
     t.divide(rest, Math.ceil(columns / panelColumns), part, panel);
     const { column } = this.#place;
     t.combine(column, 0, [[panel, panelColumns]]);
-    t.combine(this.#row, 0, [[part, rowBlock]]);
-    t.combine(this.#end, this.#row, [], rowBlock);
-    t.limit(this.#end, rows);
+    t.combine(this.#place.row, 0, [[part, rowBlock]]);
+    t.combine(this.#place.end, this.#place.row, [], rowBlock);
+    t.limit(this.#place.end, rows);
     this.#findMatrices(run, matrix);
     const narrow = (columns % panelColumns) / lanes;
     const whole = columns - narrow * lanes;
@@ -132,9 +128,9 @@ class AddProductsCompiler {
     // Rows need not begin at a cache line's first byte, so there is one line more than vectors.
     const lines = [...Array(vectors).keys(), vectors - 1 / lanes].map((v) => 64 * v);
     this.#panels.chunks(product, (pass) => {
-      this.#panels.startRows(product, this.#row);
-      a.mov(r15, t.at(this.#end));
-      a.sub(r15, t.at(this.#row));
+      this.#panels.startRows(product, this.#place.row);
+      a.mov(r15, t.at(this.#place.end));
+      a.sub(r15, t.at(this.#place.row));
       const again = a.here();
       if (pass.isFirst) {
         for (let row = 0; row < tileRows; row++)

@@ -51,6 +51,16 @@ class StickCompiler {
     t.transpose(to, turned, block, d);
   }
 
+  /** Block `number` of the rows of one of the heads that a tensor [., length, width] holds. */
+  rows = (tensor: Slot, head: Slot, number: Slot, width: number): Block => {
+    const { length, block } = this.code;
+    const terms = [
+      [head, length * width],
+      [number, block * width],
+    ] as const;
+    return this.t.block(tensor, terms, width);
+  };
+
   get carry(): Block {
     return this.#carry;
   }
@@ -158,23 +168,14 @@ export function compileStick(code: StickCode): Uint8Array {
     const [head, i, kvHead, unused, j] = [0, 0, 0, 0, 0].map(() => t.slot()) as Slot[];
     t.divide(task, n, head!, i!);
     t.divide(head!, group, kvHead!, unused!);
-    const rows = (tensor: Slot, of: Slot, number: Slot, width: number) =>
-      t.block(
-        tensor,
-        [
-          [of, length * width],
-          [number, block * width],
-        ],
-        width,
-      );
     const scaled = t.buffer(block, d);
     const turned = t.buffer(d, block);
     const z = t.buffer(block, block);
-    s.scaled(rows(q!, head!, i!, d), scaled, turned);
+    s.scaled(s.rows(q!, head!, i!, d), scaled, turned);
     s.start();
-    const result = rows(y!, head!, i!, dv);
+    const result = s.rows(y!, head!, i!, dv);
     const tile = (number: Slot, isDiagonal: boolean) => {
-      t.product(rows(k!, kvHead!, number, d), turned, z, {
+      t.product(s.rows(k!, kvHead!, number, d), turned, z, {
         m: block,
         n: block,
         k: d,
@@ -195,7 +196,7 @@ export function compileStick(code: StickCode): Uint8Array {
         ),
       );
       s.shares(z, z, undefined, isDiagonal);
-      t.product(z, rows(v!, kvHead!, number, dv), result, {
+      t.product(z, s.rows(v!, kvHead!, number, dv), result, {
         m: block,
         n: dv,
         k: block,
@@ -207,8 +208,8 @@ export function compileStick(code: StickCode): Uint8Array {
     tile(i!, true);
     t.loopDown(j!, i!, 0, () => tile(j!, false));
     s.move('load', s.carry);
-    s.move('store', rows(rests!, head!, i!, 1));
-    if (remainder) s.addRows(result, rows(v!, kvHead!, i!, dv), s.carry);
+    s.move('store', s.rows(rests!, head!, i!, 1));
+    if (remainder) s.addRows(result, s.rows(v!, kvHead!, i!, dv), s.carry);
   });
 }
 
@@ -224,15 +225,6 @@ export function compileStickGrad(code: StickCode): Uint8Array {
     const { a } = t;
     const s = new StickCompiler(t, code);
     const [head, member, i, j] = [0, 0, 0, 0].map(() => t.slot()) as Slot[];
-    const rows = (tensor: Slot, of: Slot, number: Slot, width: number) =>
-      t.block(
-        tensor,
-        [
-          [of, length * width],
-          [number, block * width],
-        ],
-        width,
-      );
     const scaled = t.buffer(block, d);
     const turned = t.buffer(d, block);
     const turnedGradient = t.buffer(dv, block);
@@ -245,7 +237,7 @@ export function compileStickGrad(code: StickCode): Uint8Array {
     t.clear(t.block(toV!, [[kvHead, length * dv]], dv), length, dv);
 
     const tile = (number: Slot, isDiagonal: boolean) => {
-      const keys = rows(k!, kvHead, number, d);
+      const keys = s.rows(k!, kvHead, number, d);
       const triangle = (what: 'upperC' | 'upperA' | 'lowerA') => (isDiagonal ? { triangle: what } : {});
       t.product(keys, turned, z, { m: block, n: block, k: d, mode: 'set', ...triangle('upperC') });
       s.move(
@@ -262,7 +254,7 @@ export function compileStickGrad(code: StickCode): Uint8Array {
       );
       s.move('store', s.carry);
       s.shares(z, shares, z, isDiagonal);
-      t.product(rows(v!, kvHead, number, dv), turnedGradient, toShares, {
+      t.product(s.rows(v!, kvHead, number, dv), turnedGradient, toShares, {
         m: block,
         n: block,
         k: dv,
@@ -272,21 +264,21 @@ export function compileStickGrad(code: StickCode): Uint8Array {
       s.move('load', sums);
       s.scoreGradients(toShares, shares, z, isDiagonal);
       s.move('store', sums);
-      t.product(shares, rows(g!, head!, i!, dv), rows(toV!, kvHead, number, dv), {
+      t.product(shares, s.rows(g!, head!, i!, dv), s.rows(toV!, kvHead, number, dv), {
         m: block,
         n: dv,
         k: block,
         mode: 'add',
         ...triangle('upperA'),
       });
-      t.product(z, scaled, rows(toK!, kvHead, number, d), {
+      t.product(z, scaled, s.rows(toK!, kvHead, number, d), {
         m: block,
         n: d,
         k: block,
         mode: 'add',
         ...triangle('upperA'),
       });
-      t.product(z, keys, rows(toQ!, head!, i!, d), {
+      t.product(z, keys, s.rows(toQ!, head!, i!, d), {
         m: block,
         n: d,
         k: block,
@@ -300,7 +292,7 @@ export function compileStickGrad(code: StickCode): Uint8Array {
     const startSums = () => {
       for (let x = 0; x < vectors; x++) a.vector('xor', running + x, running + x, running + x);
       if (remainder) {
-        t.transpose(rows(v!, kvHead, i!, dv), turnedValues, block, dv);
+        t.transpose(s.rows(v!, kvHead, i!, dv), turnedValues, block, dv);
         for (let x = 0; x < vectors; x++) a.vector('xor', running + x, running + x, running + x);
         t.eachRow(dv, [turnedGradient, turnedValues], (at) => {
           for (let x = 0; x < vectors; x++) {
@@ -308,7 +300,7 @@ export function compileStickGrad(code: StickCode): Uint8Array {
             a.vector('fma231', running + x, x, at(1, x));
           }
         });
-        t.address(rdx, rows(rests!, head!, i!, 1));
+        t.address(rdx, s.rows(rests!, head!, i!, 1));
         for (let x = 0; x < vectors; x++)
           a.vector('mul', running + x, running + x, { base: rdx, offset: 64 * x });
       }
@@ -318,10 +310,10 @@ export function compileStickGrad(code: StickCode): Uint8Array {
     t.loop(member!, 0, group, () => {
       t.combine(head!, member!, [[kvHead, group]]);
       t.loop(i!, 0, n, () => {
-        s.scaled(rows(q!, head!, i!, d), scaled, turned);
-        t.transpose(rows(g!, head!, i!, dv), turnedGradient, block, dv);
+        s.scaled(s.rows(q!, head!, i!, d), scaled, turned);
+        t.transpose(s.rows(g!, head!, i!, dv), turnedGradient, block, dv);
         startSums();
-        const result = rows(toQ!, head!, i!, d);
+        const result = s.rows(toQ!, head!, i!, d);
         t.clear(result, block, d);
         t.loop(j!, 0, i!, () => tile(j!, false));
         tile(i!, true);
@@ -333,7 +325,7 @@ export function compileStickGrad(code: StickCode): Uint8Array {
           }
         });
         if (remainder)
-          s.addRows(rows(toV!, kvHead, i!, dv), rows(g!, head!, i!, dv), rows(rests!, head!, i!, 1));
+          s.addRows(s.rows(toV!, kvHead, i!, dv), s.rows(g!, head!, i!, dv), s.rows(rests!, head!, i!, 1));
       });
     });
   });

@@ -71,9 +71,6 @@ class SymmetricCompiler {
   readonly #panels: PanelCompiler;
   readonly #place: PanelCompiler['place'];
   readonly #matrix: Slot;
-  /** The block of rows: its first, and the one behind its last. */
-  readonly #row: Slot;
-  readonly #end: Slot;
   readonly #scratch: readonly [Slot, Slot, Slot];
 
   constructor(
@@ -82,10 +79,7 @@ class SymmetricCompiler {
     readonly tensors: readonly Slot[],
     readonly task: Slot,
   ) {
-    this.#place = { column: t.slot(), a: t.slot(), b: t.slot(), c: t.slot(), addend: t.slot() };
     this.#matrix = t.slot();
-    this.#row = t.slot();
-    this.#end = t.slot();
     this.#scratch = [t.slot(), t.slot(), t.slot()];
     const result = {
       weight: code.weight !== 1,
@@ -94,7 +88,8 @@ class SymmetricCompiler {
       addend: code.addend,
     };
     const longest = Math.max(...code.runs.map(({ k }) => chunkOf(k)!));
-    this.#panels = new PanelCompiler(t, result, this.#place, longest);
+    this.#panels = new PanelCompiler(t, result, longest);
+    this.#place = this.#panels.place;
   }
 
   emit(): void {
@@ -102,7 +97,7 @@ class SymmetricCompiler {
     const { m } = code;
     const { column, c } = this.#place;
     this.#locate();
-    t.ifBelow(column, this.#end, () => {
+    t.ifBelow(column, this.#place.end, () => {
       t.combine(c, this.tensors.at(-1)!, [[this.#matrix, 4 * m * m]]);
       this.#findAddend();
       let first = 0;
@@ -123,9 +118,9 @@ class SymmetricCompiler {
     takeTurns(t, task, matricesOf(code), tasksOf(code), [this.#matrix, rest]);
     t.divide(rest, Math.ceil(m / panelColumns), part, panel);
     t.combine(this.#place.column, 0, [[panel, panelColumns]]);
-    t.combine(this.#row, 0, [[part, rowBlock]]);
-    t.combine(this.#end, this.#row, [], rowBlock);
-    t.limit(this.#end, m);
+    t.combine(this.#place.row, 0, [[part, rowBlock]]);
+    t.combine(this.#place.end, this.#place.row, [], rowBlock);
+    t.limit(this.#place.end, m);
   }
 
   /** C, and the factors of the matrix. */
@@ -179,7 +174,7 @@ class SymmetricCompiler {
     }
     const [otherwise, end] = [a.label(), a.label()];
     a.mov(rcx, this.t.at(this.#place.column));
-    a.cmp(rcx, this.t.at(this.#row));
+    a.cmp(rcx, this.t.at(this.#place.row));
     a.jumpIf('less', otherwise);
     holds();
     a.jump(end);
@@ -195,7 +190,7 @@ class SymmetricCompiler {
     const tile = (vectors: number) => this.#panels.tile(product, vectors, pass);
     const rest = (from: Slot, behind: number) => {
       const done = t.a.label();
-      t.a.mov(r15, t.at(this.#end));
+      t.a.mov(r15, t.at(this.#place.end));
       t.a.sub(r15, t.at(from));
       t.a.addImmediate(r15, -behind);
       t.a.jumpIf('notGreater', done);
@@ -213,8 +208,8 @@ class SymmetricCompiler {
         rest(column, rows);
       },
       () => {
-        this.#panels.startRows(product, this.#row);
-        rest(this.#row, 0);
+        this.#panels.startRows(product, this.#place.row);
+        rest(this.#place.row, 0);
       },
     );
   }
@@ -242,12 +237,12 @@ class SymmetricCompiler {
     for (let v = 0; v < vectors; v++) {
       this.#ifDiagonal(
         () => t.combine(below, column, [], lanes * (v + 1)),
-        () => t.set(below, this.#row),
+        () => t.set(below, this.#place.row),
       );
       const [again, done] = [t.a.label(), t.a.label()];
       t.a.bind(again);
       t.a.mov(r14, t.at(below));
-      t.a.cmp(r14, t.at(this.#end));
+      t.a.cmp(r14, t.at(this.#place.end));
       t.a.jumpIf('notLess', done);
       const square = (target: Slot, row: Slot, at: Slot, offset: number) =>
         t.combine(

@@ -85,9 +85,12 @@ export interface PanelPass {
   isLast: boolean;
 }
 
-/** Where the panel is, as numbers, and the addresses of the matrices. */
+/** Where the panel is and which rows are wanted of it, as numbers, and the addresses of the matrices. */
 export interface PanelPlace {
   column: Slot;
+  row: Slot;
+  /** Behind the last row. */
+  end: Slot;
   a: Slot;
   b: Slot;
   c: Slot;
@@ -103,15 +106,25 @@ export class PanelCompiler {
   readonly #functions = new Map<string, { label: Label; emit(label: Label): void }>();
   readonly #packed: Block;
   readonly #factors: Block;
+  /** To be set by the caller. */
+  readonly place: PanelPlace;
   readonly step: Slot;
   readonly #from: Slot;
 
   constructor(
     readonly t: TileAssembler,
     readonly result: PanelResult,
-    readonly place: PanelPlace,
     longest: number,
   ) {
+    this.place = {
+      column: t.slot(),
+      row: t.slot(),
+      end: t.slot(),
+      a: t.slot(),
+      b: t.slot(),
+      c: t.slot(),
+      addend: t.slot(),
+    };
     this.#packed = t.buffer(longest, panelColumns);
     this.#factors = t.buffer(1, lanes);
     this.step = t.slot();

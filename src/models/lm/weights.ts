@@ -1,5 +1,5 @@
-import type { TensorReader } from '../../checkpoint/safetensors.js';
 import { entryOf, type TensorEntry } from '../../checkpoint/tensor-entry.js';
+import type { TensorReader } from '../../checkpoint/tensor-file.js';
 import { allocate } from '../../core/dtype.js';
 import { AnnealError } from '../../core/errors.js';
 import { formatShape, sameShape } from '../../core/shape.js';

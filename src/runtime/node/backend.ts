@@ -1,6 +1,5 @@
 import { AnnealError } from '../../core/errors.js';
 import { nativeKernels } from '../../native/kernels.js';
-import { encodeModel } from '../../onnx/model.js';
 import type {
   Backend,
   BackendOptions,
@@ -9,6 +8,7 @@ import type {
   ExecutableSpec,
   Kernels,
 } from '../backend.js';
+import { probeModel } from '../probe.js';
 import { RunQueue } from '../queue.js';
 import { availableDevices, type Environment, environment, type NodeDevice } from './environment.js';
 import { labelled, NodeExecutable } from './executable.js';
@@ -86,20 +86,8 @@ class NodeBackend implements Backend {
 
 /** Opens a session of one node: a provider may be in the library while its hardware or driver is absent. */
 async function probe(env: Environment, device: NodeDevice, devices: readonly string[]): Promise<void> {
-  const value = { dtype: 'float32', shape: [1] } as const;
-  const model = encodeModel({
-    irVersion: 10,
-    opsets: { '': 21 },
-    graph: {
-      name: 'probe',
-      nodes: [{ op: 'Neg', inputs: ['x'], outputs: ['y'] }],
-      inputs: [{ name: 'x', ...value }],
-      outputs: [{ name: 'y', ...value }],
-      initializers: [],
-    },
-  });
   try {
-    env.ort.api.ReleaseSession(await createSession(env, { model, device }));
+    env.ort.api.ReleaseSession(await createSession(env, { model: probeModel(), device }));
   } catch (error) {
     const others = devices.filter((name) => name !== device);
     throw unavailable(device, others, error as Error);

@@ -1,6 +1,6 @@
 import { AnnealError } from '../../core/errors.js';
-import { encodeModel } from '../../onnx/model.js';
 import type { Backend, BackendOptions, BackendStats, Executable, ExecutableSpec } from '../backend.js';
+import { probeModel } from '../probe.js';
 import { RunQueue } from '../queue.js';
 import { type Counters, WebExecutable } from './executable.js';
 import { deviceOf, errorText, loadOrt, type Ort, type WebRuntime } from './ort.js';
@@ -82,20 +82,8 @@ async function checkAdapter(): Promise<void> {
 
 /** Starts the runtime with a session of one node: its files may be missing, its hardware may refuse. */
 async function probe(ort: Ort, runtime: WebRuntime): Promise<void> {
-  const value = { dtype: 'float32', shape: [1] } as const;
-  const model = encodeModel({
-    irVersion: 10,
-    opsets: { '': 21 },
-    graph: {
-      name: 'probe',
-      nodes: [{ op: 'Neg', inputs: ['x'], outputs: ['y'] }],
-      inputs: [{ name: 'x', ...value }],
-      outputs: [{ name: 'y', ...value }],
-      initializers: [],
-    },
-  });
   try {
-    const session = new Session(ort, runtime, model);
+    const session = new Session(ort, runtime, probeModel());
     await session.open();
     await session.release();
   } catch (cause) {

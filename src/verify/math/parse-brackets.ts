@@ -40,18 +40,23 @@ export abstract class Brackets extends Cursor {
     return apply('abs', value);
   }
 
+  /** Passes over separators; whether an item follows rather than the closing bracket, which must not be missing. */
+  private atItem(): boolean {
+    while (!this.isCloser()) {
+      if (this.token.kind === 'end') throw new Unparsable('bracket');
+      if (!this.isSeparator()) return true;
+      this.next();
+    }
+    return false;
+  }
+
   /** Items up to a closing bracket. Invisible braces hold one item, or a set written without its backslashes. */
   protected group(open: '(' | '[' | '{', isInvisible: boolean): Node {
     this.enter();
     const outerBars = this.bars;
     this.bars = 0;
     const items: Node[] = [];
-    while (!this.isCloser()) {
-      if (this.token.kind === 'end') throw new Unparsable('bracket');
-      if (this.isSeparator()) {
-        this.next();
-        continue;
-      }
+    while (this.atItem()) {
       if (open === '{' && (this.is('|') || this.is(':') || this.is('mid', 'command')) && items.length > 0) {
         this.next();
         const conditions = this.rest();
@@ -100,12 +105,7 @@ export abstract class Brackets extends Cursor {
 
   protected rest(): Node {
     const items: Node[] = [];
-    while (!this.isCloser()) {
-      if (this.token.kind === 'end') throw new Unparsable('bracket');
-      if (this.isSeparator()) {
-        this.next();
-        continue;
-      }
+    while (this.atItem()) {
       items.push(this.item());
       if (!this.isCloser() && !this.isSeparator()) throw new Unparsable(this.token.text);
     }
