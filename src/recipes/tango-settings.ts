@@ -29,7 +29,7 @@ const warmStart = section({
     .number()
     .min(0)
     .max(1)
-    .default(0.33)
+    .default(0.3)
     .describe("probability that a step of the generator's long examples is right"),
   verifierAccuracy: z
     .number()

@@ -212,11 +212,11 @@ describe('tables', () => {
   it('say how much sooner an arm is where the baseline ends', () => {
     const { tango } = rlExperiments;
     const cells = [
-      cell('GRPO', 0, [0, 0.1, 0.2]),
-      cell('GRPO', 1, [0, 0, 0.4]),
+      cell('GRPO, words', 0, [0, 0.1, 0.2]),
+      cell('GRPO, words', 1, [0, 0, 0.4]),
       // Reaches 0.2 after 5 steps, and 0.4 never.
-      cell('Tango', 0, [0, 0.4, 0.6]),
-      cell('Tango', 1, [0, 0.1, 0.3]),
+      cell('Tango, words', 0, [0, 0.4, 0.6]),
+      cell('Tango, words', 1, [0, 0.1, 0.3]),
     ];
     const table = experimentTable(tango, cells);
     const row = table.split('\n').find((line) => line.includes("generator steps to GRPO's final"))!;
@@ -257,12 +257,12 @@ describe('tables', () => {
 
 describe('the recipe', () => {
   it('runs an arm that several experiments have once for each seed', () => {
-    const config = rlSettings.parse({ experiments: ['verifier', 'tango'], seeds: 2, firstSeed: 3 });
+    const config = rlSettings.parse({ experiments: ['tango', 'tango'], seeds: 2, firstSeed: 3 });
     expect(planOf(config).map(({ arm, seed }) => `${arm.name} ${seed}`)).toEqual([
-      'Tango 3',
-      'Tango 4',
-      'GRPO 3',
-      'GRPO 4',
+      'GRPO, words 3',
+      'Tango, words 3',
+      'GRPO, words 4',
+      'Tango, words 4',
     ]);
   });
 

@@ -1,3 +1,4 @@
+import { firstReach } from '../tango-report.js';
 import type { Point } from './rl-follow.js';
 import type { ExperimentName } from './rl-settings.js';
 import type { World } from './rl-world.js';
@@ -82,4 +83,33 @@ export const late = (name: string, metric: string): Measure => ({
     const values = points.flatMap((point) => point[metric] ?? []).slice(-3);
     return values.length > 0 ? values.reduce((a, b) => a + b, 0) / values.length : undefined;
   },
+});
+
+/** How far along an axis an arm is when it first has the reference's final accuracy. */
+export const reach = (name: string, axis: string): Measure => ({
+  name,
+  value: (points, reference) => reachOf(points, reference, axis),
+  as: 'number',
+  by: 'ratio',
+});
+
+function reachOf(points: readonly Point[], reference: readonly Point[], axis: string): number | undefined {
+  const target = reference.at(-1)?.accuracy;
+  if (target === undefined) return undefined;
+  return firstReach(
+    points.map((point) => point[axis] ?? 0),
+    points.map(({ accuracy = 0 }) => accuracy),
+    target,
+  );
+}
+
+/** A chart of accuracy at temperature 1. */
+export const accuracyChart = (
+  title: string,
+  x = 'steps.generator',
+  xLabel = 'steps of the generator',
+): RlChart => ({
+  title,
+  ...{ x, xLabel },
+  y: [{ metric: 'accuracy', label: '' }],
 });

@@ -4,14 +4,14 @@ import { domainsExperiment } from './rl-domains.js';
 import { balanceExperiment, misleadingExperiment } from './rl-flawed.js';
 import { riseExperiment } from './rl-rise.js';
 import type { ExperimentName } from './rl-settings.js';
-import { ablationExperiment, tangoExperiment, verifierExperiment } from './rl-tango.js';
+import { verifierExperiment } from './rl-tango.js';
+import { tangoExperiment } from './rl-words.js';
 
 /** All experiments by name. */
 export const rlExperiments: Readonly<Record<ExperimentName, RlExperiment>> = {
   tango: tangoExperiment,
   verifier: verifierExperiment,
   balance: balanceExperiment,
-  ablations: ablationExperiment,
   rise: riseExperiment,
   updates: updatesExperiment,
   staged: stagedExperiment,

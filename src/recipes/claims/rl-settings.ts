@@ -6,7 +6,6 @@ export const experimentNames = [
   'tango',
   'verifier',
   'balance',
-  'ablations',
   'rise',
   'updates',
   'staged',
@@ -36,6 +35,15 @@ export const rlSettings = z.strictObject({
     dim: positive(64).describe('width'),
     heads: positive(4).describe('attention heads'),
   }),
+  words: section({
+    steps: positive(100).describe("Tango's steps of the generator, in the experiment tango"),
+    baseline: positive(160).describe("GRPO's steps"),
+    warmStart: positive(400).describe('supervised updates of each policy'),
+    problems: positive(300).describe('held-out problems of an evaluation'),
+    layers: positive(3).describe('layers of both policies'),
+    dim: positive(128).describe('width of both'),
+    heads: positive(4).describe('attention heads of both'),
+  }),
   warmStart: section({
     steps: positive(700).describe('supervised updates before reinforcement'),
     batch: positive(16).describe('rows of a batch'),
@@ -44,6 +52,7 @@ export const rlSettings = z.strictObject({
     verifierAccuracy: share(0.75).describe(
       'share of steps of which verifications and ratings say what they should be',
     ),
+    weakVerifierAccuracy: share(0.6).describe('the same where a verifier is to get better (verifier)'),
     copies: z.boolean().default(true).describe('whether drills also teach to put letters into an answer'),
     domainAccuracy: share(0.7).describe('share of right steps in arithmetic and programs'),
   }),

@@ -8,7 +8,7 @@ import {
   type ScriptedVerifier,
   tangoPhases,
 } from '../../rl/index.js';
-import { first, last, type Measure, type RlArm, type RlExperiment } from './rl-cells.js';
+import { accuracyChart, first, last, type Measure, type RlArm, type RlExperiment } from './rl-cells.js';
 import { balancedSolutions, freshSolutions, type JudgedSolution, solving, verifying } from './rl-evaluate.js';
 import { follow, type Point } from './rl-follow.js';
 import { longest, type Start, type World } from './rl-world.js';
@@ -101,29 +101,47 @@ export function tangoArm(arm: TangoArm): RlArm {
   };
 }
 
-const sparse: Range = [longest, longest];
-/** Few problems a step: with one right solution in a hundred, most steps of GRPO have nothing to learn from. */
-const common = {
-  words: sparse,
-  verifierWords: [1, longest] as Range,
-  prompts: 8,
-  steps: 60,
-  every: 6,
+/**
+ * A verifier that says of two steps in five that they should say the first letter, and a generator whose problems of one to
+ * four words are sometimes right from the beginning: both classes occur in every step. Its warm-up is short, and a step of
+ * the verifier has 96 solutions: 24 teach it little, and can make it worse.
+ */
+const mixed = {
+  start: 'weak verifier' as const,
+  words: [1, longest] as Range,
+  warmUp: 8,
+  verifierPrompts: 4,
+  measured: 4,
 };
-
-const tango = tangoArm({ ...common, name: 'Tango' });
+const lengths = { steps: 60, every: 10 };
+const together = tangoArm({ ...mixed, ...lengths, name: 'learning together' });
+const fixedVerifier = tangoArm({ ...mixed, ...lengths, name: 'fixed verifier', fixed: 'verifier' });
+const fixedGenerator = tangoArm({
+  ...{ ...mixed, name: 'fixed generator', fixed: 'generator' },
+  // As many steps as the verifier has beside a generator.
+  ...{ steps: 28, every: 4 },
+});
+const outcomes = tangoArm({
+  ...{ ...mixed, ...lengths, name: 'GRPO' },
+  ...{ alpha: { kind: 'constant', start: 0 }, fixed: 'verifier', measuredOn: 'nothing' },
+});
 
 /** The metric where the warm-up ends: the point before the generator's first step. */
 const atWarmUp = (metric: string) => (points: readonly Point[]) =>
-  points.findLast((point) => point['steps.generator'] === 0)?.[metric];
+  points.some((point) => point['steps.generator']! > 0)
+    ? points.findLast((point) => point['steps.generator'] === 0)?.[metric]
+    : undefined;
+
+/** How far a metric went from one point to the last. */
+const riseFrom = (metric: string, from: number | undefined, points: readonly Point[]) => {
+  const end = points.at(-1)?.[metric];
+  return from === undefined || end === undefined ? undefined : end - from;
+};
 
 /** From the end of the warm-up to the end. */
 const rise = (name: string, metric: string): Measure => ({
   name,
-  value: (points) => {
-    const [start, end] = [atWarmUp(metric)(points), points.at(-1)?.[metric]];
-    return start === undefined || end === undefined ? undefined : end - start;
-  },
+  value: (points) => riseFrom(metric, atWarmUp(metric)(points), points),
   as: 'percent',
   by: 'difference',
 });
@@ -135,24 +153,51 @@ const verifierMetrics = [
   ['balanced accuracy of answers', 'outcomeBalanced'],
 ] as const;
 
+/** A metric of the verifier where it stands, and where it rose. */
+const measuresOf = (name: string, metric: string): Measure[] => [
+  { ...first(`${name}, start`, metric) },
+  { ...first(`${name}, after warm-up`, metric), value: atWarmUp(metric) },
+  last(`${name}, end`, metric),
+  rise(`${name}, rise since the warm-up`, metric),
+  {
+    ...last(`${name}, rise since the start`, metric),
+    value: (points) => riseFrom(metric, points[0]?.[metric], points),
+  },
+  {
+    ...last(`${name}, rise in the last third of the verifier's steps`, metric),
+    value: (points) => {
+      const late = (2 / 3) * points.at(-1)!['steps.verifier']!;
+      return riseFrom(metric, points.findLast((point) => point['steps.verifier']! <= late)?.[metric], points);
+    },
+  },
+];
+
 export const verifierExperiment: RlExperiment = {
   name: 'verifier',
   title: 'The verifier learns from outcomes alone',
-  claim: 'F1 of steps and of answers rise by 0.15 or more from the end of the warm-up.',
-  arms: [tango],
-  measures: verifierMetrics.flatMap(([name, metric]): Measure[] => [
-    { ...first(`${name}, start`, metric) },
-    { ...first(`${name}, after warm-up`, metric), value: atWarmUp(metric) },
-    last(`${name}, end`, metric),
-    rise(`${name}, rise since the warm-up`, metric),
-  ]),
-  contrasts: [],
+  claim:
+    'F1 of steps and of answers rise by 0.15 or more from the end of the warm-up. Ablations: a fixed verifier misleads the generator at first, a verifier beside a fixed generator learns less.',
+  arms: [together, fixedGenerator, fixedVerifier, outcomes],
+  measures: [
+    {
+      ...last('accuracy after 20 steps of the generator', 'accuracy'),
+      value: (points) => points.findLast((point) => point['steps.generator']! <= 20)?.accuracy,
+    },
+    last('accuracy at the end', 'accuracy'),
+    ...verifierMetrics.flatMap(([name, metric]) => measuresOf(name, metric)),
+  ],
+  contrasts: [
+    [together.name, fixedGenerator.name],
+    [together.name, fixedVerifier.name],
+    [fixedVerifier.name, outcomes.name],
+  ],
   charts: [
     {
       title: 'Verifier on a fixed set, half of it right',
-      x: 'allSteps',
-      xLabel: 'steps of both policies',
-      y: verifierMetrics.map(([label, metric]) => ({ metric, label })),
+      x: 'steps.verifier',
+      xLabel: 'steps of the verifier',
+      y: verifierMetrics.slice(0, 2).map(([label, metric]) => ({ metric, label })),
     },
+    accuracyChart('Accuracy by steps of the generator'),
   ],
 };

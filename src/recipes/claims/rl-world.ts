@@ -33,7 +33,7 @@ import {
 export const longest = 4;
 
 /** Which formats a model is taught before reinforcement. */
-export type Start = 'letters' | 'rambling' | 'domains';
+export type Start = 'letters' | 'weak verifier' | 'rambling' | 'domains';
 
 const chains = { count: [2, 3] as const, modulus: 3 };
 
@@ -115,7 +115,9 @@ export class World {
   }
 
   #examplesOf(kind: Start, seed: number): TextExample[] {
-    if (kind === 'letters') return this.#letterExamples(seed);
+    const { verifierAccuracy, weakVerifierAccuracy } = this.config.warmStart;
+    if (kind === 'letters') return this.#letterExamples(seed, verifierAccuracy);
+    if (kind === 'weak verifier') return this.#letterExamples(seed, weakVerifierAccuracy);
     return kind === 'domains' ? this.#domainExamples(seed) : this.#ramblingExamples(seed);
   }
 
@@ -131,8 +133,8 @@ export class World {
   }
 
   /** As many solutions, verifications and ratings, and two drills for each; problems of this seed never come again. */
-  #letterExamples(own: number): TextExample[] {
-    const { examples, accuracy, verifierAccuracy, copies } = this.config.warmStart;
+  #letterExamples(own: number, verifierAccuracy: number): TextExample[] {
+    const { examples, accuracy, copies } = this.config.warmStart;
     const task = this.letters([1, longest]);
     const seed = own + 1_000_003;
     // About as many right as wrong steps: what a step says must be no hint at what it should say.
