@@ -73,12 +73,12 @@ describe('errors of the body', () => {
     const error = await rejection(run.compile({ x: ramp(6) }));
     expect(error).toBeInstanceOf(AnnealError);
     expect(error.message).toMatch(
-      /^matmul\(float32\[2,3\], float32\[1,2\]\): inner sizes 3 and 1 differ \(\[2,3\] times \[1,2\]\) \(at .*test\/core\/calls\.test\.ts:\d+:\d+\)$/,
+      /^matmul\(float32\[2,3\], float32\[1,2\]\): inner sizes 3 and 1 differ \(\[2,3\] times \[1,2\]\) \(at .*test\/core\/program\/calls\.test\.ts:\d+:\d+\)$/,
     );
   });
 
   it('name the line of elementwise ops, through methods and functions', () => {
-    const place = /shapes \[2\] and \[3\] do not broadcast.* \(at .*test\/core\/calls\.test\.ts:\d+:\d+\)$/;
+    const place = /shapes \[2\] and \[3\] do not broadcast.* \(at .*test\/core\/program\/calls\.test\.ts:\d+:\d+\)$/;
     expect(() => tensor([1, 2]).add(tensor([1, 2, 3]))).toThrow(place);
     expect(() => mul(tensor([1, 2]), tensor([1, 2, 3]))).toThrow(place);
   });

@@ -33,7 +33,7 @@ describe("check: 'finite'", () => {
     const error = await rejection(step({ x: floats(-1, 1) }));
     expect(error).toBeInstanceOf(AnnealError);
     expect(error.message).toMatch(
-      /^non-finite value first made by log float32\[2\] \(at .*test\/core\/program\.test\.ts:\d+:\d+\)$/,
+      /^non-finite value first made by log float32\[2\] \(at .*test\/core\/program\/report\.test\.ts:\d+:\d+\)$/,
     );
     expect([w, ...optimizer.state().values()].map((v) => v.read())).toEqual(before);
     // A good batch afterwards goes on from there.
