@@ -54,6 +54,7 @@ function grouped(
 /** Makes a report of the records of a run. */
 export function benchReport(records: readonly BenchRecord[], options: ReportOptions): BenchReport {
   const { verifier, usesReference = true, set, confidence } = options;
+  // An item on which the verifier broke down says nothing of its judgment; it is listed apart.
   const judged = records.filter(({ verdict }) => verdict !== 'failed');
   const right = judged.filter(({ expected }) => expected === 'correct').length;
   const reasons = new Map<string, number>();
@@ -82,6 +83,7 @@ export interface BenchTable {
   rows: string[][];
 }
 
+// No items, no share: an empty group is a dash, not zero per cent.
 const percent = (share: number) => (Number.isNaN(share) ? '–' : (100 * share).toFixed(2));
 const withEnds = ({ value, low, high }: Interval) =>
   Number.isNaN(value) ? '–' : `${percent(value)} (${percent(low)} … ${percent(high)})`;
@@ -158,6 +160,7 @@ export function reportNotes(report: BenchReport, items: readonly BenchItem[]): s
   const { all, set, constant, failed, usesReference } = report;
   const whole = set && publishedSizes[set];
   const right = items.filter(({ expected }) => expected).length;
+  // Size and share of right answers: another split of the same size would show.
   const isWhole = whole && whole.items === items.length && whole.right === right;
   return [
     `${all.items} items, ${all.abstainedPositive + all.abstainedNegative} abstentions; always no scores ${percent(constant.no)}, always yes ${percent(constant.yes)}`,

@@ -5,7 +5,10 @@ import { type AnyNode, childNodes, dottedName, javascriptLiteral } from './javas
 /** What a name or a module gives away; the first rule that fits is it. */
 type Rule = [kind: TamperSign['kind'], severity: TamperSign['severity'], pattern: RegExp];
 
-/** Dotted names, as they are written. */
+/**
+ * Dotted names, as they are written. Strong: an honest program has no use for it. Weak: many have (a command line
+ * reads its arguments, a script ends itself): such signs are listed, but flag no program.
+ */
 const nameRules: readonly Rule[] = [
   ['exit', 'strong', /^process\.(?:abort|kill|reallyExit)$/],
   ['exit', 'weak', /^process\.exit(?:Code)?$/],
@@ -52,6 +55,7 @@ const coercions = new Set([
 /** Signs of tampering in a JavaScript program. */
 export function javascriptTampering(program: AnyNode, source: string): TamperSign[] {
   const signs: TamperSign[] = [];
+  // One sign of a kind for a line: `process.exit(process.exitCode)` is one attempt, not two.
   const note = (node: AnyNode, kind: TamperSign['kind'], severity: TamperSign['severity']) => {
     const { line } = node.loc!.start;
     const text = source.slice(node.start, node.end).split('\n')[0]!.slice(0, 100);
@@ -93,11 +97,13 @@ type Note = (node: AnyNode, kind: TamperSign['kind'], severity: TamperSign['seve
 function assignment(node: AnyNode, note: Note): void {
   const name = dottedName(node.left);
   if (!name.includes('.') || !globalsToPatch.test(name)) return;
+  // globalThis.answer = … is how a script shares a variable; globalThis.JSON = … replaces what the tests use.
   if (
     /^(?:globalThis|window|global)\.\w+$/.test(name) &&
     !/\.(?:JSON|Math|Object|Array|Date|console|assert|expect)$/.test(name)
   )
     return;
+  // A patched clock makes a slow program fast, and is told apart for those who look for that.
   const isClock = /^(?:Date|performance)\./.test(name);
   note(node, isClock ? 'clock' : 'monkeypatch', 'strong');
 }

@@ -31,6 +31,7 @@ function stringValue(text: string): Wire | undefined {
   if (!match) return undefined;
   const prefix = match[1]!.toLowerCase();
   if (prefix.includes('f')) return undefined;
+  // Raw strings keep their backslashes; an unknown escape keeps its own, too, as in Python.
   const body = prefix.includes('r')
     ? match[3]!
     : match[3]!.replace(
@@ -47,11 +48,12 @@ function stringValue(text: string): Wire | undefined {
   return prefix.includes('b') ? ['b', Buffer.from(body, 'latin1').toString('hex')] : body;
 }
 
-/** Integers of any base and length, floats and imaginary numbers. */
+/** Integers of any base and length, and floats. */
 function numberValue(text: string): Wire | undefined {
   const plain = text.replace(/_/g, '').toLowerCase();
   if (/^0[xob]/.test(plain)) return ['i', String(BigInt(plain))];
   if (/^\d+$/.test(plain)) return ['i', String(BigInt(plain))];
+  // As written: comparing reads it as a double on either side. Imaginary numbers are left out.
   if (/^[\d.]+(e[-+]?\d+)?$/.test(plain)) return ['f', plain];
   return undefined;
 }
@@ -99,6 +101,7 @@ export function pythonLiteral(node: SyntaxNode, source: string): Wire | undefine
       return numberValue(text());
     case 'String':
       return stringValue(text());
+    // "ab" 'cd': texts side by side are one.
     case 'ContinuedString': {
       const parts = allOf(children(node), source);
       return parts?.every((one) => typeof one === 'string') ? parts.join('') : undefined;

@@ -46,6 +46,7 @@ function binomial(n: q.Rational, k: q.Rational, budget: Budget): q.Rational {
 
 /** Digits read in a base from 2 to 36 (written digits only). */
 export function inBase(value: q.Rational, base: q.Rational): q.Rational | undefined {
+  // The digits were read as those of a decimal number: letters for digits above nine do not occur.
   if (value.d !== 1n || base.d !== 1n || base.n < 2n || base.n > 36n) return undefined;
   const digits = [...`${value.n < 0n ? -value.n : value.n}`].map(BigInt);
   if (digits.some((digit) => digit >= base.n)) return undefined;
@@ -66,6 +67,7 @@ export function exactValue(node: Node, point: Point, budget: Budget): q.Rational
     throw new NoValue();
   }
   if (node.kind !== 'apply') throw new NoValue();
+  // One irrational part makes the whole irrational, or at least unknown, here: the balls decide.
   const args: q.Rational[] = [];
   for (const arg of node.args) {
     const value = exactValue(arg, point, budget);
@@ -89,6 +91,7 @@ function exactApply(op: string, args: readonly q.Rational[], budget: Budget): q.
     case 'mul':
       return q.multiply(a, b);
     case 'div': {
+      // Division by zero decides nothing: at another point, or simplified, the expression may have a value.
       const result = q.divide(a, b);
       if (!result) throw new Undecided();
       return result;
@@ -114,6 +117,7 @@ function exactApply(op: string, args: readonly q.Rational[], budget: Budget): q.
       if (!read) throw new NoValue();
       return read;
     }
+    // Units have been compared, or converted, before.
     case 'unit':
       return a;
     case 'max':

@@ -32,6 +32,7 @@ export function nameLike(node: Node): boolean {
     );
   }
   if (node.op === 'div' || node.op === 'ratio' || node.op === 'intersect') return node.args.every(nameLike);
+  // a + b = 5 asks for the sum; x + 1 = 5 would be an equation for x.
   if (node.op === 'add')
     return (
       symbolsOf(node).size > 1 && node.args.every((one) => nameLike(isApply(one, 'neg') ? one.args[0]! : one))
@@ -49,6 +50,7 @@ export function separate(node: Node, isAnswer = false): { name: Node; value: Nod
   if (node.kind !== 'relation') return undefined;
   const { ops, args } = node;
   if (!ops.every((op) => op === '=' || op === '≈' || (op === '∈' && ops.length === 1))) return undefined;
+  // Of a chain x = 2 + 3 = 5 the last side is the result, the first says of what.
   const [first, last] = [args[0]!, args.at(-1)!];
   if (nameLike(first)) return { name: first, value: last };
   if (symbolsOf(first).size === 0) {
@@ -135,6 +137,7 @@ function choose(node: Node, sign: 1 | -1): Node {
 /** Every combination of signs. */
 function branches(node: Node): Node[] {
   let found: Node[] = [node];
+  // A round decides one sign of each; seven rounds are one more than `mostItems` allows.
   for (let round = 0; round < 7; round++) {
     const next = found.flatMap((one) =>
       some(one, (part) => isApply(part, 'pm') || isApply(part, 'mp'))
@@ -166,6 +169,7 @@ export function isSetLike(node: Node): boolean {
   if (node.kind === 'builder') return true;
   if (node.kind === 'constant') return node.name === 'empty' || node.name === 'R';
   if (node.kind === 'apply') return node.op === 'union' || node.op === 'without' || node.op === 'intersect';
+  // (1, 2) may be a point as well as an interval, and stays a tuple; [1, 2) and (1, ∞) can only be intervals.
   if (node.kind === 'group')
     return (
       node.items.length === 2 &&

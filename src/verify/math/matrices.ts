@@ -19,11 +19,13 @@ export function matrixValue(node: Node): Rows | undefined {
     return rows.map((row) => row.map((cell) => apply('mul', scale, cell)));
   }
   if (node.op === 'div' && a && !b) return a.map((row) => row.map((cell) => apply('div', cell, second!)));
+  // Aᵀ; other powers of matrices are not carried out: no answer leaves them undone.
   if (node.op === 'pow' && a && second!.kind === 'symbol' && second!.name === 'T')
     return a[0]!.map((_, j) => a.map((row) => row[j]!));
   return undefined;
 }
 
+/** Rows times columns as sums of products; none where sizes do not fit, or of more than a hundred entries, each of them a tree. */
 function productOf(a: Rows, b: Rows): Rows | undefined {
   if (a.length * (b[0]?.length ?? 0) > 100 || a.some((row) => row.length !== b.length)) return undefined;
   return a.map((row) =>
@@ -38,6 +40,7 @@ export function isReduced(node: Node): boolean {
   if (node.kind !== 'apply') return true;
   if (node.op === 'neg') return isReduced(node.args[0]!);
   if (node.op !== 'div') return true;
+  // A fraction of anything but numbers has no lowest terms that one could insist on.
   const [n, d] = node.args;
   if (n?.kind !== 'number' || d?.kind !== 'number') return true;
   return (

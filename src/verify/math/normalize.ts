@@ -1,5 +1,6 @@
 /** Pure passes over the text of an answer, each linear, applied in the order of `passes`. */
 
+// The position in one string is the position in the other.
 const superscripts = '⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ';
 const superscriptOf = '0123456789+-=()ni';
 const subscripts = '₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎';
@@ -32,6 +33,7 @@ const signs = new Map(
 );
 const signPattern = new RegExp(`[${[...signs.keys()].join('').replace(/-/g, '\\-')}]`, 'gu');
 
+/** What an escape sequence of JSON or Python made of a command's first letter. */
 const unescapes: Record<string, string> = { '\f': '\\f', '\t': '\\t', '\b': '\\b', '\r': '\\r', '\v': '\\v' };
 
 const passes: ((text: string) => string)[] = [
@@ -47,6 +49,8 @@ const passes: ((text: string) => string)[] = [
       /(?<!\\)\\\\(?=(?:[dtc]?frac|sqrt|left|right|text|math|pi|cdot|times|boxed|begin|end|infty|cup|in|pm|log|ln|sin|cos|tan|circ|alpha|beta|theta|leq?|geq?|neq?)(?![a-z]))/g,
       '\\',
     ),
+  // HTML, as it comes from scraped answers: first what means something, then entities, then all other tags and the end-of-text tokens
+  // of language models.
   (text) =>
     text
       .replace(/<sup>/gi, '^{')
@@ -59,6 +63,7 @@ const passes: ((text: string) => string)[] = [
       .replace(/&amp;/g, '&')
       .replace(/&nbsp;/g, ' '),
   (text) => text.replace(/<\/?[a-z][a-z0-9]{0,10}\s?\/?>/gi, ' ').replace(/<\|[a-z_]{1,20}\|>[\s\S]*$/, ''),
+  // Before NFKC, which would make x² into x2.
   (text) =>
     text.replace(
       new RegExp(`[${superscripts}]+`, 'g'),
@@ -73,6 +78,7 @@ const passes: ((text: string) => string)[] = [
     text.replace(/(\d?)([½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒])/g, (_, digit: string, sign: string) =>
       digit === '' ? `(${vulgar[sign]})` : `${digit} ${vulgar[sign]}`,
     ),
+  // Signs before and after NFKC, which makes new ones: π out of the letters of mathematical alphabets.
   (text) => text.replace(signPattern, (sign) => signs.get(sign)!),
   (text) => text.normalize('NFKC').replace(/[\u200b-\u200f\u2060\ufeff]/g, ''),
   (text) => text.replace(signPattern, (sign) => signs.get(sign)!),
@@ -81,7 +87,7 @@ const passes: ((text: string) => string)[] = [
     text
       .replace(/(?<=\d)(?:\{,\}|,\\!)\s?(?=\d{3}(?!\d))/g, '')
       .replace(/(?<=\d)(?:\\[,;: ]|~)(?=\d{3}(?!\d))/g, ''),
-  // Delimiters and spacing.
+  // Delimiters of formulas. Dollars that are money are put aside meanwhile, as a character that no text has.
   (text) =>
     text
       .replace(/\\\$/g, '\ue000')
@@ -96,6 +102,7 @@ const passes: ((text: string) => string)[] = [
       : text.replace(/&\s?(?==|<|>|\\[lg]e)|(?<=[=<>])\s?&/g, ' '),
   // A brace that only \right. closes.
   (text) => text.replace(/\\left\s*\\\{(?=\s*\\begin)/g, ' '),
+  // Line breaks with an extra distance: \\[2pt].
   (text) => text.replace(/\\\\\[[\d.]{1,8}(?:pt|em|ex|mm|cm)\]/g, '\\\\'),
   (text) =>
     text
@@ -122,6 +129,7 @@ const passes: ((text: string) => string)[] = [
 export function normalize(text: string): string {
   let result = text;
   for (const pass of passes) result = pass(result);
+  // The full stop of the sentence that the answer ended.
   return result
     .trim()
     .replace(/(?:[\s.;,:]|\\\\)+$/, '')

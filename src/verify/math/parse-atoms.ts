@@ -28,6 +28,7 @@ const aliases: Record<string, string> = {
 export abstract class Atoms extends Names implements Inner {
   /** A value with its exponents, factorials, percent and degree signs. */
   factor(): Node {
+    // Depth is limited there: a response of ten thousand brackets must not overflow the stack.
     this.enter();
     let value = this.#postfix(this.atom());
     while (this.is('^')) {
@@ -57,6 +58,7 @@ export abstract class Atoms extends Names implements Inner {
     // "^\circ", "^{\circ}", "^{th}", "^\prime".
     const isBraced = this.accept('{');
     const { kind, text } = this.token;
+    // Decided by the first token: an exponent that is a value never begins with one of these.
     const isMark = kind === 'command' && (text === 'circ' || text === 'degree' || text === 'prime');
     const isOrdinal =
       kind === 'text' ||
@@ -76,6 +78,7 @@ export abstract class Atoms extends Names implements Inner {
     if (isBraced) {
       exponent = this.sum();
       if (!this.accept('}')) throw new Unparsable('exponent');
+      // Without braces a minus binds one value: x^-2y is x^(-2) · y.
     } else if (this.accept('-')) exponent = apply('neg', this.#postfix(this.atom()));
     else exponent = this.single();
     return apply('pow', base, exponent);
@@ -95,6 +98,7 @@ export abstract class Atoms extends Names implements Inner {
   /** LaTeX takes one character where no brace stands: "\frac12" is a half. */
   #splitNumber(): Node {
     const { text } = this.token;
+    // The rest becomes a token of its own, which the second argument, or a product, finds in its place.
     (this.tokens as Token[]).splice(
       this.at,
       1,
@@ -149,6 +153,7 @@ export abstract class Atoms extends Names implements Inner {
         const top = this.argument();
         return apply('binomial', top, this.argument());
       }
+      // Bars are read from their own token on, as for the sign.
       case 'lvert':
       case 'vert':
         this.at--;
@@ -176,6 +181,7 @@ export abstract class Atoms extends Names implements Inner {
 
   /** Greek letters and whatever else is a name. */
   #other(name: string): Node {
+    // \varphi is \phi: the form of a letter says nothing.
     if (notValues.has(name) || name.length === 1) throw new Unparsable(`\\${name}`);
     let full = name.replace(/^var(?=[a-z])/, '');
     if (this.accept('_')) {
@@ -235,12 +241,14 @@ export abstract class Atoms extends Names implements Inner {
       else break;
     }
     const args = this.#arguments();
+    // lg is to the base ten; log without a base is left open, and the comparator tries both.
     let value =
       name === 'log' || name === 'lg'
         ? apply('log', ...args, ...(base ? [base] : [integer(10)]))
         : { kind: 'apply' as const, op: name, args };
     if (name === 'log' && !base) value = apply('log', ...args);
     if (!exponent) return value;
+    // sin⁻¹ is the inverse function, sin² a square; of other functions any exponent is a power.
     const isInverse =
       isApply(exponent, 'neg') && isNumber(exponent.args[0]) && exponent.args[0].value.n === 1n;
     return isInverse && /^(?:sin|cos|tan)$/.test(name)
@@ -254,6 +262,7 @@ export abstract class Atoms extends Names implements Inner {
       const group = this.atom();
       return group.kind === 'group' ? [...group.items] : [group];
     }
+    // sin −x takes the sign, but not what is added behind it.
     if (this.accept('-')) return [apply('neg', this.factor())];
     if (!this.startsFactor()) throw new Unparsable('argument');
     let value = this.factor();
@@ -270,6 +279,7 @@ export abstract class Atoms extends Names implements Inner {
   /** A unit or counted noun behind a value. */
   withUnit(value: Node): Node {
     const parts: string[] = [];
+    // Words that turn out to be no unit are given back, for whoever reads conditions and labels.
     const start = this.at;
     if (this.is('$', 'command') || this.is('€') || this.is('£') || this.is('¥'))
       return { kind: 'apply', op: 'unit', args: [value], unit: this.next().text };

@@ -12,6 +12,7 @@ export abstract class Brackets extends Cursor {
   abstract factor(): Node;
   protected abstract name(): Node;
 
+  /** A value that begins with a bracket, a bar or a sign of money. */
   protected bracketed(open: string): Node {
     if (open === '{') {
       this.next();
@@ -29,6 +30,7 @@ export abstract class Brackets extends Cursor {
     throw new Unparsable(open);
   }
 
+  /** |x|. A bar looks the same at both ends, so the cursor counts those that are open: while one is, a bar begins no factor. */
   protected absolute(bar: string): Node {
     this.next();
     this.bars++;
@@ -53,6 +55,7 @@ export abstract class Brackets extends Cursor {
   /** Items up to a closing bracket. Invisible braces hold one item, or a set written without its backslashes. */
   protected group(open: '(' | '[' | '{', isInvisible: boolean): Node {
     this.enter();
+    // Inside brackets bars begin anew: in |(|x| + 1)| the inner one does not close the outer one.
     const outerBars = this.bars;
     this.bars = 0;
     const items: Node[] = [];
@@ -81,6 +84,7 @@ export abstract class Brackets extends Cursor {
     this.bars = outerBars;
     // "${1, 3}$": braces that LaTeX does not show; set or tuple, nobody knows.
     if (isInvisible && items.length > 1) return { kind: 'list', items };
+    // One item in brackets is itself: (3), and [3], too; a word in square brackets stays what it is.
     if (
       items.length === 1 &&
       (isInvisible ||
@@ -88,6 +92,7 @@ export abstract class Brackets extends Cursor {
         (open === '[' && close === ']' && items[0]!.kind !== 'text'))
     )
       return items[0]!;
+    // "]0, 1[" has become "(0, 1)": what opens outward was read as a round bracket by `bracketed`.
     return { kind: 'group', open, close: close === '[' ? ')' : (close as ')'), items };
   }
 
@@ -103,6 +108,7 @@ export abstract class Brackets extends Cursor {
     return this.item();
   }
 
+  /** The conditions of a set builder, up to the bracket that closes it. */
   protected rest(): Node {
     const items: Node[] = [];
     while (this.atItem()) {
@@ -112,6 +118,7 @@ export abstract class Brackets extends Cursor {
     return items.length === 1 ? items[0]! : { kind: 'list', items };
   }
 
+  /** Any bracket that closes: which one it must be is the caller's affair, as the ends of intervals may differ. */
   protected isCloser(): boolean {
     const { kind, text } = this.token;
     return (

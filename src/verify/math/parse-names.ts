@@ -21,6 +21,7 @@ export abstract class Names extends Brackets {
     const { text } = this.next();
     let value = parseDecimal(text);
     if (!value) throw new TooLarge();
+    // How many decimals were written decides later whether a rounded value may agree; "3e5" has none, "3" is exact.
     const point = text.indexOf('.');
     let decimals: number | undefined =
       point < 0 ? (/e/i.test(text) ? 0 : undefined) : text.replace(/[eE].*/, '').length - point - 1;
@@ -32,11 +33,13 @@ export abstract class Names extends Brackets {
       const repeated = this.repeated(value, decimals!);
       if (repeated) [value, decimals] = [repeated, undefined];
     }
+    // Leading zeros say nothing of the precision: 0.05 has one significant digit.
     const significant = text
       .replace(/[eE].*/, '')
       .replace('.', '')
       .replace(/^0+/, '').length;
     const node: Node = { kind: 'number', value, significant, ...(decimals !== undefined && { decimals }) };
+    // "101_2": the digits were read as decimal ones; evaluation reads them again in their base.
     if (!this.is('_')) return node;
     this.next();
     return apply('base', node, this.subscript());
@@ -64,6 +67,7 @@ export abstract class Names extends Brackets {
     if (!this.accept('{')) return this.single();
     const parts: string[] = [];
     const start = this.at;
+    // Not parsed as a value: "x_{i,j+1}" is a name, whatever its parts would be worth.
     for (let open = 1; this.token.kind !== 'end'; ) {
       if (this.is('{')) open++;
       if (this.is('}') && --open === 0) break;
@@ -76,6 +80,7 @@ export abstract class Names extends Brackets {
     return { kind: 'symbol', name: parts.join('') };
   }
 
+  /** A letter with its index: e and i are constants where they have none. */
   protected name(): Node {
     const { text } = this.next();
     let name = text;

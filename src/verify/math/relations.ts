@@ -17,7 +17,9 @@ const flipped: Record<Relation, Relation> = {
   '≈': '≈',
   '≡': '≡',
 };
+// A statement as "difference of its sides, compared with zero".
 const difference = ({ args }: Statement) => apply('add', args[0]!, apply('neg', args[1]!));
+// Has a value at a point: sets, texts and statements have none.
 const isExpression = (node: Node): boolean =>
   node.kind === 'number' ||
   node.kind === 'symbol' ||
@@ -41,6 +43,7 @@ export function compareRelations(a: Statement, b: Statement, context: Context): 
     [...a.args, ...b.args].some((one) => infinite(one))
   )
     return 'different';
+  // 2x + 4 = 0 and x = -2: a factor of either sign for equations; of inequalities a negative one turns the sign.
   if (left === right || left === flipped[right]) {
     const factor = constantFactor(difference(a), difference(b), context);
     if (!factor) return 'different';
@@ -53,6 +56,7 @@ export function compareRelations(a: Statement, b: Statement, context: Context): 
 
 /** A number c with a = c·b everywhere, not zero; undefined where there is none. */
 function constantFactor(a: Node, b: Node, { budget }: Context): q.Rational | undefined {
+  // Without symbols every two numbers are multiples of each other: "1 = 2" would be "3 = 5".
   const names = [...new Set([...symbolsOf(a), ...symbolsOf(b)])];
   if (names.length === 0 || names.length > 12) return undefined;
   // The ratio at one point, as an expression, so that a factor such as √2 stays exact.

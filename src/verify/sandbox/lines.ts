@@ -18,6 +18,7 @@ export function lineReader(onLine: (line: string) => void): (data: Buffer) => vo
     if (rest.length === 0) return;
     parts.push(rest);
     size += rest.length;
+    // Held no longer: a line without an end must not fill the memory of the process that watches.
     if (size <= longest) return;
     onLine(Buffer.concat(parts).toString('latin1'));
     parts = [];

@@ -7,6 +7,10 @@
  * `transport` defines `receive()` (blocks for one line), `transmit(text)` and the functions that redirect the
  * standard streams: `begin_io(stdin)` and `end_io()`, which returns what was printed, or None past the limit.
  *
+ * Values are encoded by their exact type: an instance of a subclass could say of itself what it likes. Long integers go as hexadecimal
+ * digits, as decimal ones take time that grows with the square of their number. What is not plain is named by its type, and equals
+ * nothing.
+ *
  * Operations: `load` runs the program's definitions as a module that is not `__main__`; `call` calls one of its
  * functions; `run` runs a whole program as `__main__` with a standard input; `value` evaluates an expression;
  * `check` runs assertions in which given names are the program's functions, called in another interpreter.
