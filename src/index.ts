@@ -1,4 +1,6 @@
+import { alignArrays } from './core/dtype.js';
 import { registerDevice } from './library.js';
+import { bytesToLine } from './runtime/node/alignment.js';
 
 // The runtime is loaded by the first program that runs: importing the library stays cheap.
 for (const device of ['cpu', 'webgpu', 'cuda'] as const) {
@@ -7,6 +9,8 @@ for (const device of ['cpu', 'webgpu', 'cuda'] as const) {
     return createNodeBackend(device, options);
   });
 }
+
+alignArrays(bytesToLine);
 
 export * from './library.js';
 

@@ -37,24 +37,42 @@ export const isFloat = (dtype: DType): boolean => dtypes[dtype].kind === 'float'
 /** Smallest buffer handed to native code. V8 keeps typed arrays of 64 bytes or less on its moving heap. */
 const smallestBuffer = 128;
 
+/** Bytes of a cache line, and of the smallest array that begins at one: shorter ones are read in no time. */
+const lineBytes = 64;
+const smallestAligned = 4096;
+
+let bytesToLine: ((buffer: ArrayBuffer) => number) | undefined;
+
+/**
+ * Lets large arrays begin at a multiple of 64 bytes from now on. JavaScript's own begin anywhere, and then almost every
+ * vector that a processor loads lies in two cache lines: products that read weights in place lose a tenth of their speed.
+ * @param distance bytes from a buffer's beginning to the next such address, 0 … 63
+ */
+export function alignArrays(distance: (buffer: ArrayBuffer) => number): void {
+  bytesToLine = distance;
+}
+
 /**
  * A zero-filled typed array of `length` elements whose memory never moves, so that native code may
- * hold its address: its ArrayBuffer is explicit and at least 128 bytes long.
+ * hold its address: its ArrayBuffer is explicit and at least 128 bytes long. It may begin behind the buffer's beginning.
  */
 export function allocate(dtype: DType, length: number): TypedArray {
-  const buffer = new ArrayBuffer(Math.max(smallestBuffer, length * dtypes[dtype].bytes));
+  const bytes = length * dtypes[dtype].bytes;
+  const isAligned = bytesToLine !== undefined && bytes >= smallestAligned;
+  const buffer = new ArrayBuffer(isAligned ? bytes + lineBytes : Math.max(smallestBuffer, bytes));
+  const start = isAligned ? bytesToLine!(buffer) : 0;
   switch (dtype) {
     case 'float32':
-      return new Float32Array(buffer, 0, length);
+      return new Float32Array(buffer, start, length);
     case 'float64':
-      return new Float64Array(buffer, 0, length);
+      return new Float64Array(buffer, start, length);
     case 'float16':
-      return new Uint16Array(buffer, 0, length);
+      return new Uint16Array(buffer, start, length);
     case 'int32':
-      return new Int32Array(buffer, 0, length);
+      return new Int32Array(buffer, start, length);
     case 'bool':
     case 'uint8':
-      return new Uint8Array(buffer, 0, length);
+      return new Uint8Array(buffer, start, length);
     case 'int64':
       throw new TypeError('int64 tensors exist only inside graphs; use int32');
   }

@@ -26,7 +26,7 @@ export interface OperatorSpec {
 }
 
 /** Most tensors that an operator may have. */
-export const maxTensors = 24;
+export const maxTensors = 128;
 
 /** Offsets in OrtCustomOp (onnxruntime_c_api.h), in 8-byte words, and behind it what the code below reads. */
 const at = {
@@ -137,22 +137,22 @@ export class OperatorFactory {
     struct[at.name] = this.#text(spec.name);
     struct[at.inputCount] = BigInt(inputBytes.length);
     struct[at.outputCount] = BigInt(outputShapes.length);
-    struct[at.inputBytes] = this.#keep(BigUint64Array.from(padded(inputBytes), BigInt));
-    struct[at.inputTypes] = this.#keep(BigUint64Array.from(padded(inputTypes), BigInt));
+    struct[at.inputBytes] = this.keep(BigUint64Array.from(padded(inputBytes), BigInt));
+    struct[at.inputTypes] = this.keep(BigUint64Array.from(padded(inputTypes), BigInt));
     struct[at.outputs] = this.#outputTable(outputShapes);
     struct[at.task] = spec.task;
     struct[at.tasks] = BigInt(spec.tasks);
-    struct[at.parameters] = this.#keep(spec.parameters);
-    return this.#keep(struct);
+    struct[at.parameters] = this.keep(spec.parameters);
+    return this.keep(struct);
   }
 
   /** Pairs of (address of the dimensions, rank). */
   #outputTable(shapes: readonly (readonly number[])[]): Pointer {
     const table = shapes.flatMap((shape) => [
-      this.#keep(BigUint64Array.from(padded(shape), BigInt)),
+      this.keep(BigUint64Array.from(padded(shape), BigInt)),
       BigInt(shape.length),
     ]);
-    return this.#keep(BigUint64Array.from([...table, ...Array<bigint>(16).fill(0n)]));
+    return this.keep(BigUint64Array.from([...table, ...Array<bigint>(16).fill(0n)]));
   }
 
   /** Functions that return a constant, their first argument, a word of the struct that it points at, or an input's type. */
@@ -190,7 +190,7 @@ export class OperatorFactory {
         [0, rdi],
         [1, rsi],
       ] as const) {
-        a.movImmediate(rax, this.#keep(Int32Array.from(padded(pairs.map((pair) => pair[side])))));
+        a.movImmediate(rax, this.keep(Int32Array.from(padded(pairs.map((pair) => pair[side])))));
         a.store({ base: register }, rax);
       }
       a.movImmediate(rax, pairs.length);
@@ -202,10 +202,11 @@ export class OperatorFactory {
   }
 
   #text(text: string): Pointer {
-    return this.#keep(Uint8Array.from(padded([...Buffer.from(text), 0])));
+    return this.keep(Uint8Array.from(padded([...Buffer.from(text), 0])));
   }
 
-  #keep(array: NodeJS.ArrayBufferView): Pointer {
+  /** Keeps an array for as long as the process, and gives its address. */
+  keep(array: NodeJS.ArrayBufferView): Pointer {
     kept.push(array);
     return this.#ort.koffi.address(array);
   }

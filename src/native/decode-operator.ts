@@ -16,14 +16,13 @@ const same = (a: readonly number[], b: readonly number[]) =>
 /**
  * The operator for `decodeAttention`: projections [rows, (H + 2·Hkv)·d], both caches [rows, Hkv, S, d], lengths int32
  * [rows], tables [positions, d/2] → [rows, H·d] and both caches. Undefined for other types, heads whose size is no
- * multiple of 16, and tables that end before the caches do. Emitted code trusts the shapes.
+ * multiple of 16, and tables that end before the caches do. Emitted code trusts the shapes. `mostOfTask`: most pairs of a row and
+ * a key head in a task.
  */
-export function decodeOperator({
-  kind,
-  inputs,
-  outputs,
-  attributes,
-}: KernelRequest): DecodeOperator | undefined {
+export function decodeOperator(
+  { kind, inputs, outputs, attributes }: KernelRequest,
+  mostOfTask = Number.POSITIVE_INFINITY,
+): DecodeOperator | undefined {
   if (kind !== 'decodeAttention' || inputs.length !== 6 || outputs.length !== 3) return undefined;
   const types = [...inputs, ...outputs].map(({ dtype }) => dtype);
   if (types.some((dtype, i) => dtype !== (i === 3 ? 'int32' : 'float32'))) return undefined;
@@ -41,7 +40,7 @@ export function decodeOperator({
   const positions = cos![0]!;
   if (!same(cos!, [positions, size / 2]) || !same(sin!, cos!) || positions < capacity) return undefined;
   const pairs = rows * kvHeads;
-  const pairsPerTask = Math.max(1, Math.floor(pairs / enoughTasks));
+  const pairsPerTask = Math.min(mostOfTask, Math.max(1, Math.floor(pairs / enoughTasks)));
   const numbers: Record<keyof typeof decodeParameter, number> = {
     pairs,
     pairsPerTask,

@@ -1,7 +1,6 @@
 import { Assembler, type Memory } from './assembler.js';
-import { ColumnBody } from './column-body.js';
 import { ConstantPool } from './constant-pool.js';
-import { gatedProduct } from './formulas.js';
+import { storeGated } from './gated-store.js';
 import { gp } from './instructions.js';
 import { emitTile, laneBytes } from './matmul-tile.js';
 
@@ -107,7 +106,13 @@ class JointCompiler {
     a.callLabel(tile);
     a.imul(r15, this.#parameter('ldc'));
     a.add(r15, this.#local('c'));
-    if (this.#code.gated) this.#storeGated();
+    if (this.#code.gated)
+      storeGated(a, this.#pool, {
+        rows: this.#rows,
+        vectors: this.#code.vectors,
+        sums: localBytes,
+        ldc: this.#parameter('ldc'),
+      });
     else this.#store();
     a.mov(rax, this.#local('row'));
     a.addImmediate(rax, this.#rows);
@@ -118,7 +123,7 @@ class JointCompiler {
     a.zeroUpper();
     for (const register of [...saved].reverse()) a.pop(register);
     a.ret();
-    emitTile(a, tile, { rows: this.#rows, vectors: this.#code.vectors }, false);
+    emitTile(a, tile, { rows: this.#rows, vectors: this.#code.vectors, left: 'rows', right: 'panel' });
     this.#pool.emit();
     return a.finish();
   }
@@ -244,40 +249,5 @@ class JointCompiler {
       }
       if (row < this.#rows - 1) a.add(r15, rdx);
     }
-  }
-
-  /** Writes silu(gate)·value to r15. Sums go through the stack, to have registers for the exponential. */
-  #storeGated(): void {
-    const a = this.#a;
-    const { vectors } = this.#code;
-    const half = vectors / 2;
-    for (let i = 0; i < this.#rows * vectors; i++) {
-      a.vector('store', i, 0, { base: rsp, offset: localBytes + laneBytes * i });
-    }
-    a.mov(rdx, this.#parameter('ldc'));
-    a.lea(r13, { base: rsp, offset: localBytes });
-    a.movImmediate(r14, this.#rows);
-    const row = a.here();
-    for (let v = 0; v < half; v++) {
-      const places: Memory[] = [
-        { base: r13, offset: laneBytes * v },
-        { base: r13, offset: laneBytes * (v + half) },
-        { base: r15, offset: laneBytes * v },
-      ];
-      const matrix = (tensor: number) => places[tensor]!;
-      const body = new ColumnBody(a, this.#pool, {
-        pinned: new Map(),
-        free: a.registers,
-        isTail: false,
-        matrix,
-        row: matrix,
-      });
-      for (const { tensor, value } of gatedProduct().results) body.write(false, tensor, value);
-      body.emit();
-    }
-    a.addImmediate(r13, this.#panelBytes);
-    a.add(r15, rdx);
-    a.addImmediate(r14, -1);
-    a.jumpIf('notEqual', row);
   }
 }

@@ -143,9 +143,9 @@ class MatmulCompiler {
     a.zeroUpper();
     for (const register of [...saved].reverse()) a.pop(register);
     a.ret();
-    const tile = { rows: this.#rows, vectors: this.#code.vectors };
-    if (!this.#code.transA) emitTile(a, this.#tileInPlace, tile, false);
-    emitTile(a, this.#tilePacked, tile, true);
+    const tile = { rows: this.#rows, vectors: this.#code.vectors, right: 'panel' } as const;
+    if (!this.#code.transA) emitTile(a, this.#tileInPlace, { ...tile, left: 'rows' });
+    emitTile(a, this.#tilePacked, { ...tile, left: 'packed' });
     return a.finish();
   }
 

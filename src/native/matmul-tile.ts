@@ -1,20 +1,38 @@
 import type { Assembler, Label, Memory } from './assembler.js';
 import { gp } from './instructions.js';
 
-const { rdi, rsi, r8, r9, r10, r11, r12, r14 } = gp;
+const { rax, rcx, rdx, rdi, rsi, r8, r9, r10, r11, r12, r13, r14 } = gp;
 
 /** Bytes of a vector, and of a step of packed rows of the left operand. */
 export const laneBytes = 64;
 export const slotBytes = 64;
 
-/** Rows and vectors of columns of a tile, whose sums stay in registers. */
-export interface TileShape {
+/** A tile: rows and vectors of columns whose sums stay in registers, and how its operands lie in memory. */
+export interface Tile {
   rows: number;
   vectors: number;
+  /** Rows of A, r8 bytes apart, or steps of a packed strip. */
+  left: 'rows' | 'packed';
+  /**
+   * A packed panel of B, or B itself, whose rows are rdi bytes apart; in a pair, the second half of the columns comes
+   * from another matrix like it, at rsi.
+   */
+  right: 'panel' | 'rows' | 'pair';
+  /**
+   * Asks for memory from rax on meanwhile, which is idle while a tile is computed: twice 256 bytes for each of the first rdx times 4
+   * steps, then once for each of rcx times 4.
+   */
+  asks?: boolean;
 }
 
-/** Function: the sums over r14 steps of A at r9 (rows r8 bytes apart, or packed) and the panel at r12. */
-export function emitTile(a: Assembler, label: Label, { rows, vectors }: TileShape, isPacked: boolean): void {
+/** Function: the sums over r14 steps of A at r9 and B at r12. Writes over the registers that it names, and r10, r11 and r13. */
+export function emitTile(
+  a: Assembler,
+  label: Label,
+  { rows, vectors, left, right, asks = false }: Tile,
+): void {
+  const isPacked = left === 'packed';
+  const isPanel = right === 'panel';
   const panelBytes = laneBytes * vectors;
   const sums = rows * vectors;
   const spare = a.registers - sums - vectors;
@@ -36,11 +54,18 @@ export function emitTile(a: Assembler, label: Label, { rows, vectors }: TileShap
     const [base, scale] = row === 5 || row === 7 ? [r10, row - 3] : [r9, row];
     return { base, index: r8, scale: scale as 1 | 2 | 4, offset };
   };
+  if (!isPanel) a.lea(r13, { base: rdi, index: rdi, scale: 2 });
+  /** Vector v of B's columns, up to 3 steps from here. */
+  const column = (v: number, step: number): Memory => {
+    if (isPanel) return { base: r12, offset: panelBytes * step + laneBytes * v };
+    const isSecond = right === 'pair' && v >= vectors / 2;
+    const offset = laneBytes * (isSecond ? v - vectors / 2 : v);
+    const base = isSecond ? rsi : r12;
+    if (step === 0) return { base, offset };
+    return step === 3 ? { base, index: r13, offset } : { base, index: rdi, scale: step as 1 | 2, offset };
+  };
   const step = (number: number) => {
-    for (let v = 0; v < vectors; v++) {
-      const offset = panelBytes * number + laneBytes * v;
-      a.vector('load', sums + v, 0, { base: r12, offset });
-    }
+    for (let v = 0; v < vectors; v++) a.vector('load', sums + v, 0, column(v, number));
     for (let row = 0; row < rows; row++) {
       const factor = sums + vectors + (row % spare);
       a.vector('broadcast', factor, 0, element(row, number));
@@ -48,7 +73,13 @@ export function emitTile(a: Assembler, label: Label, { rows, vectors }: TileShap
     }
   };
   const advance = (count: number) => {
-    a.addImmediate(r12, panelBytes * count);
+    if (isPanel) a.addImmediate(r12, panelBytes * count);
+    else {
+      for (const base of right === 'pair' ? [r12, rsi] : [r12]) {
+        if (count === 1) a.add(base, rdi);
+        else a.lea(base, { base, index: rdi, scale: count as 4 });
+      }
+    }
     for (const register of isPacked ? [r9] : [r9, r10, r11]) {
       a.addImmediate(register, (isPacked ? slotBytes : 4) * count);
     }
@@ -56,6 +87,30 @@ export function emitTile(a: Assembler, label: Label, { rows, vectors }: TileShap
   const unrolled = 4;
   const rest = a.label();
   const done = a.label();
+  /** A loop that asks for so many times 256 bytes an iteration, of which a register counts. */
+  const asking = (counter: number, times: number) => {
+    const next = a.label();
+    a.test(counter, counter);
+    a.jumpIf('equal', next);
+    a.align(64);
+    const again = a.here();
+    for (let i = 0; i < unrolled; i++) {
+      step(i);
+      for (let t = 0; t < times; t++) {
+        a.prefetch({ base: rax, offset: laneBytes * (times * i + t) }, true);
+      }
+    }
+    advance(unrolled);
+    a.addImmediate(rax, laneBytes * unrolled * times);
+    a.addImmediate(r14, -unrolled);
+    a.addImmediate(counter, -1);
+    a.jumpIf('notEqual', again);
+    a.bind(next);
+  };
+  if (asks) {
+    asking(rdx, 2);
+    asking(rcx, 1);
+  }
   a.addImmediate(r14, -unrolled);
   a.jumpIf('less', rest);
   a.align(64);

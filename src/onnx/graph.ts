@@ -197,6 +197,7 @@ export function buildModel(
   const functions = new Map<string, OnnxFunction>();
   const lowering = new GraphLowering(builder, functions);
   lowering.run([...inputs, ...weights], outputs);
+  builder.joinKernels(outputs.map(({ name }) => name));
   const results = new Set(outputs.map(({ name }) => name));
   const model: OnnxModel = {
     irVersion: 10,

@@ -114,6 +114,34 @@ export class LowerBuilder {
     return this.kernel(kind, attributes, inputs, outputs) !== undefined;
   }
 
+  /** Puts operators that do the work of several nodes in their place, where the backend has some. */
+  joinKernels(results: readonly string[]): void {
+    const { available } = this;
+    if (!available?.join) return;
+    const isKernel = (node: OnnxNode) => node.domain === domain && this.kernels.has(node.op);
+    const reads = new Map<string, number>();
+    for (const name of [...results, ...this.nodes.flatMap((node) => node.inputs)])
+      reads.set(name, (reads.get(name) ?? 0) + 1);
+    for (let end = this.nodes.length; end > 0; ) {
+      let start = end;
+      while (start > 0 && isKernel(this.nodes[start - 1]!)) start--;
+      const run = this.nodes.slice(start, end);
+      const links = run.map(({ op, inputs, outputs }) => ({ operator: op, inputs, outputs }));
+      const joined = available.join(links, reads);
+      // From the last to the first, so that the numbers of those before stay right.
+      for (const { first, count, operator, inputs, outputs } of [...joined].reverse()) {
+        const names = outputs.map(({ name }) => name);
+        const node: OnnxNode = { ...run[first]!, op: operator, inputs, outputs: names };
+        this.nodes.splice(start + first, count, node);
+        const known = new Set(this.kernelValues.map(({ name }) => name));
+        this.kernelValues.push(...outputs.filter(({ name }) => !known.has(name)));
+        this.kernels.set(operator, 1 + (this.kernels.get(operator) ?? 0));
+        this.kernelKinds.set('chain', 1 + (this.kernelKinds.get('chain') ?? 0));
+      }
+      end = start - 1;
+    }
+  }
+
   /** A name that nothing else has. */
   fresh(hint: string): string {
     return `${this.scope}.${hint}${this.counter++}`;

@@ -53,10 +53,32 @@ export interface KernelType {
   shape: readonly number[];
 }
 
+/** A node of one of the backend's operators: the values that it reads and writes. */
+export interface KernelLink {
+  operator: string;
+  inputs: readonly string[];
+  outputs: readonly string[];
+}
+
+/** An operator that does the work of `count` nodes from the `first` on. */
+export interface JoinedKernel {
+  first: number;
+  count: number;
+  operator: string;
+  inputs: readonly string[];
+  /** Values that the rest of the graph reads; others may follow. */
+  outputs: readonly ({ name: string } & KernelType)[];
+}
+
 /** Operators that a backend has besides those of ONNX. */
 export interface Kernels {
   /** Name of the operator in the domain `anneal`; undefined where the backend has none, or none that is faster. */
   find(request: KernelRequest): string | undefined;
+  /**
+   * Operators that take the place of several nodes of those that `find` named. `links` follow one another; `reads` says how
+   * often each value is read in the whole graph, its results included.
+   */
+  join?(links: readonly KernelLink[], reads: ReadonlyMap<string, number>): readonly JoinedKernel[];
   /** What they are made for, e.g. `avx512`, or why there are none. */
   readonly status: string;
 }
