@@ -6,7 +6,7 @@ import { constant } from '../core/ops/leaf.js';
 import { matmul } from '../core/ops/matmul.js';
 import { sum } from '../core/ops/reduce.js';
 import { slice } from '../core/ops/slice.js';
-import { gramMatrices, gramMatrix, symmetricProduct } from '../core/ops/symmetric.js';
+import { diagonal, gramMatrices, gramMatrix, symmetricProduct } from '../core/ops/symmetric.js';
 import { reshape } from '../core/ops/view.js';
 import type { Tensor } from '../core/tensor.js';
 import { evaluatePolynomial, type PolarPreset, type Polynomial, polarPresets } from './polar-coefficients.js';
@@ -122,7 +122,7 @@ export function polarApplied({ index, stack, y }: PolarProduct): Tensor {
  * worth a factor of two to three in the polar factor's error.
  */
 function quadratic(g: Tensor, beta: number, gamma: number): Tensor {
-  if (gamma === 0) return add(mul(g, beta), identityLike(g));
+  if (gamma === 0) return add(mul(g, beta), diagonal(g.shape.at(-1)!, 1, g.dtype));
   if (beta === 0) return symmetricProduct(g, g, { scale: gamma, identity: 1 });
   return symmetricProduct(g, g, { weight: gamma / beta, addend: g, scale: beta, identity: 1 });
 }
@@ -150,14 +150,6 @@ function gramPolynomial(g: Tensor, polynomials: readonly Polynomial[], factor: T
     lambda *= a * a;
   });
   return q!;
-}
-
-/** The identity of the smaller side. */
-function identityLike({ shape, dtype }: Tensor): Tensor {
-  const n = Math.min(...shape.slice(-2));
-  const data = allocate(dtype, n * n);
-  for (let i = 0; i < n; i++) data[i * n + i] = 1;
-  return constant(data, [n, n], dtype);
 }
 
 /** Frobenius norms [..., 1, 1] of matrices from their Gram matrices: the root of the trace. */

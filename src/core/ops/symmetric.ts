@@ -1,12 +1,14 @@
-import { allocate } from '../dtype.js';
+import type { DType } from '../dtype.js';
 import { AnnealError } from '../errors.js';
 import { checkDTypes, defineOp, floats } from '../op.js';
 import { broadcastShapes, formatShape, sameShape } from '../shape.js';
 import type { Tensor, TensorType } from '../tensor.js';
-import { add, mul } from './elementwise.js';
+import { add, equal, mul, where } from './elementwise.js';
+import { arange } from './indexing.js';
 import { concat, stack } from './join.js';
-import { constant } from './leaf.js';
+import { scalar } from './leaf.js';
 import { matmulSizes, product } from './matmul.js';
+import { reshape } from './view.js';
 
 /** scale · (weight · a·b + c) + identity · I; the flags tell whether c and factors for each matrix follow a and b. */
 type SymmetricAttributes = {
@@ -25,11 +27,10 @@ function rolesOf<T>([a, b, ...rest]: readonly T[], { addend, scaled }: Symmetric
   return { a: a!, b: b!, c, scales: scaled ? rest.shift() : undefined };
 }
 
-/** n x n ones on the diagonal. */
-function identity(n: number, dtype: TensorType['dtype']): Tensor {
-  const data = allocate(dtype, n * n);
-  for (let i = 0; i < n; i++) data[i * n + i] = 1;
-  return constant(data, [n, n], dtype);
+/** `value` on the diagonal of [n, n], from two ranges: as a constant it would be as large in a model as a weight. */
+export function diagonal(n: number, value: number, dtype: DType): Tensor {
+  const isDiagonal = equal(reshape(arange(n), [n, 1]), reshape(arange(n), [1, n]));
+  return where(isDiagonal, scalar(value, dtype), scalar(0, dtype));
 }
 
 /**
@@ -63,15 +64,12 @@ export const symmetricProductOp = defineOp<SymmetricAttributes>({
     y!.shape.reduce((size, dim) => size * dim, 1) * (transA ? a!.shape.at(-2)! : a!.shape.at(-1)!),
   decompose(inputs, attributes) {
     const { a, b, c, scales } = rolesOf(inputs, attributes);
-    const { transA, transB, weight, scale } = attributes;
+    const { transA, transB, weight, scale, identity } = attributes;
     let y = product(a, b, { transA, transB, alpha: weight });
     if (c) y = add(y, c);
     if (scale !== 1) y = mul(y, scale);
     if (scales) y = mul(y, scales);
-    if (attributes.identity !== 0) {
-      const ones = identity(y.shape.at(-1)!, y.dtype);
-      y = add(y, attributes.identity === 1 ? ones : mul(ones, attributes.identity));
-    }
+    if (identity !== 0) y = add(y, diagonal(y.shape.at(-1)!, identity, y.dtype));
     return [y];
   },
   lower: (b, node, { transA, transB, addend, scaled, ...numbers }) =>
