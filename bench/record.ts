@@ -43,13 +43,18 @@ export function medianReport(reports: readonly Report[]): Report {
   return { ...first, rows };
 }
 
+/** Where a row comes from. */
+type Origin = Pick<Report, 'commit' | 'date' | 'machine'>;
+
+const originOf = (row: Row, { commit, date, machine }: Origin): Origin => ({
+  commit: row.commit ?? commit,
+  ...((row.date ?? date) !== undefined && { date: row.date ?? date }),
+  machine: row.machine ?? machine,
+});
+
 /** A row of one report as it stands in another: with its origin where that differs. */
-function ownedRow(row: Row, from: Report, into: Report): Row {
-  const origin = {
-    commit: row.commit ?? from.commit,
-    date: row.date ?? from.date,
-    machine: row.machine ?? from.machine,
-  };
+function ownedRow(row: Row, from: Origin, into: Origin): Row {
+  const origin = originOf(row, from);
   const { commit: _commit, date: _date, machine: _machine, ...rest } = row;
   return {
     ...rest,
@@ -57,6 +62,17 @@ function ownedRow(row: Row, from: Report, into: Report): Row {
     ...(origin.date !== undefined && origin.date !== into.date && { date: origin.date }),
     ...(JSON.stringify(origin.machine) !== JSON.stringify(into.machine) && { machine: origin.machine }),
   };
+}
+
+/** The report said of most of its rows: the most frequent origin is the report's, and the other rows have their own. */
+function settled(report: Report): Report {
+  const origins = report.rows.map((row) => originOf(row, report));
+  const countOf = (origin: Origin) =>
+    origins.filter((one) => JSON.stringify(one) === JSON.stringify(origin)).length;
+  let most = originOf({} as Row, report);
+  for (const origin of origins) if (countOf(origin) > countOf(most)) most = origin;
+  const { suite } = report;
+  return { suite, ...most, rows: report.rows.map((row) => ownedRow(row, report, most)) };
 }
 
 /** What `merged` did. */
@@ -69,7 +85,7 @@ export interface Merge {
 
 /**
  * The committed report with the measured rows in their places, in the suite's order. A row that has no value now does not
- * take the place of one that has. Where all rows are new the report is.
+ * take the place of one that has. The report's commit, day and machine are those of most of its rows.
  */
 export function merged(committed: Report | undefined, measured: Report, ids: readonly string[]): Merge {
   const before = new Map(committed?.rows.map((row) => [row.id, row]));
@@ -83,7 +99,7 @@ export function merged(committed: Report | undefined, measured: Report, ids: rea
     if (isTaken(id)) return [ownedRow(fresh.get(id)!, measured, base)];
     return before.has(id) ? [before.get(id)!] : [];
   });
-  return { report: { ...base, rows }, taken, kept };
+  return { report: settled({ ...base, rows }), taken, kept };
 }
 
 /** Merges measured rows into the suite's committed report. */

@@ -53,6 +53,14 @@ describe('merged', () => {
     expect(merged(undefined, measured, ids).report).toEqual(measured);
   });
 
+  it('has the origin of most of its rows', () => {
+    const measured = report([row('first', 7), row('third', 8)], { commit: 'new', date: '2026-02-02' });
+    expect(merged(committed, measured, ids).report).toEqual({
+      ...measured,
+      rows: [row('first', 7), { ...row('second', 2), commit: 'old', date: '2026-01-01' }, row('third', 8)],
+    });
+  });
+
   it('is the new report where every row is new', () => {
     const measured = report(
       ids.map((id) => row(id, 9)),
@@ -113,7 +121,9 @@ describe('npm run bench -- SUITE --update', () => {
       return name;
     });
     expect((await run('fake', '--from', files.join(','), '--update')).code).toBe(0);
-    expect(readReport(file).rows[0]).toEqual({ ...row('first', 5), commit: 'new' });
+    const got = readReport(file);
+    expect([got.commit, got.rows[0]]).toEqual(['new', row('first', 5)]);
+    expect(got.rows[1]).toMatchObject({ id: 'second', value: 8, commit: currentCommit() });
   });
 
   it('refuses what it cannot record, and writes nothing', async () => {
