@@ -1,8 +1,8 @@
 /** A claim of AceReason-Nemotron (2505.16400): mathematics first, then code, in one model. */
 import type { Phase } from '../../rl/index.js';
-import { first, last, type RlArm, type RlExperiment } from './rl-cells.js';
+import { first, last, type Measure, type RlArm, type RlExperiment } from './rl-cells.js';
 import { solving } from './rl-evaluate.js';
-import { follow } from './rl-follow.js';
+import { follow, type Point } from './rl-follow.js';
 import { grpoOn } from './rl-grpo.js';
 import { type Domain, domains } from './rl-world.js';
 
@@ -48,45 +48,49 @@ function domainsArm(name: string, stages: readonly Domain[]): RlArm {
   };
 }
 
-const domainArms = [
-  domainsArm('mathematics', ['math']),
-  domainsArm('outputs', ['output']),
+const arms = [
   domainsArm('mathematics, then outputs', ['math', 'output']),
   domainsArm('mathematics, then synthesis', ['math', 'synthesis']),
 ];
-const [math, outputs, thenOutputs, thenSynthesis] = domainArms.map(({ name }) => name) as [
-  ...[string, string, string, string],
-];
-const domainNames = {
+const names = {
   math: 'mathematics',
   output: 'outputs of programs',
   synthesis: 'synthesis of programs',
 } as const satisfies Record<Domain, string>;
 
+/** A metric at the start, where the domain changes, and at the end; both stages have as many updates. */
+const along = (points: readonly Point[], metric: string): (number | undefined)[] => {
+  const end = points.at(-1)?.['steps.learn'] ?? 0;
+  const border = points.find((point) => point['steps.learn']! >= end / 2);
+  return [points[0], border, points.at(-1)].map((point) => point?.[metric]);
+};
+
+/** From one of these moments to another. */
+const change = (name: string, metric: string, from: number, to: number): Measure => ({
+  ...last(name, metric),
+  value: (points) => {
+    const values = along(points, metric);
+    const [before, after] = [values[from], values[to]];
+    return before === undefined || after === undefined ? undefined : after - before;
+  },
+});
+
 export const domainsExperiment: RlExperiment = {
   name: 'domains',
   title: 'Mathematics, then code, in one model',
-  claim: 'RL on mathematics helps code; RL on code after it costs mathematics 2 points or less.',
-  arms: domainArms,
+  claim:
+    'RL on mathematics helps code; RL on code after it costs mathematics 2 points or less. Outputs of programs share their arithmetic with mathematics, synthesis does not.',
+  arms,
   measures: (['math', 'output', 'synthesis'] as const).flatMap((metric) => [
-    first(`${domainNames[metric]}, start`, metric),
-    last(`${domainNames[metric]}, end`, metric),
-    last(`${domainNames[metric]}, end, greedy`, `${metric}.greedy`),
-    {
-      ...last(`${domainNames[metric]}, change`, metric),
-      value: (points) => {
-        const [start, end] = [points[0]?.[metric], points.at(-1)?.[metric]];
-        return start === undefined || end === undefined ? undefined : end - start;
-      },
-    },
+    first(`${names[metric]}, start`, metric),
+    { ...last(`${names[metric]}, after mathematics`, metric), value: (points) => along(points, metric)[1] },
+    last(`${names[metric]}, end`, metric),
+    change(`${names[metric]}, change by mathematics`, metric, 0, 1),
+    change(`${names[metric]}, change by code`, metric, 1, 2),
   ]),
-  contrasts: [
-    [thenOutputs, math],
-    [thenSynthesis, math],
-    [thenOutputs, outputs],
-  ],
+  contrasts: [],
   charts: (['math', 'output', 'synthesis'] as const).map((metric) => ({
-    title: `Accuracy, ${domainNames[metric]}`,
+    title: `Accuracy, ${names[metric]}`,
     x: 'steps.learn',
     xLabel: 'updates',
     y: [{ metric, label: '' }],
