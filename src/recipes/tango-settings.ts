@@ -42,7 +42,7 @@ const warmStart = section({
 
 const generator = section({
   lr: z.number().positive().default(1e-4).describe('learning rate of AdamW'),
-  prompts: positive(24).describe('problems of a step'),
+  prompts: positive(12).describe('problems of a step'),
   samples: positive(6).describe('responses to each'),
 });
 
@@ -74,7 +74,7 @@ const evaluate = section({
 
 /** Settings of the recipe. */
 export const tangoSettings = z.strictObject({
-  steps: positive(80).describe('steps of the generator, or of the verifier where the generator is fixed'),
+  steps: positive(100).describe('steps of the generator, or of the verifier where the generator is fixed'),
   warmUp: z.int().min(0).default(8).describe('verifier steps before the first of the generator'),
   cycle: z
     .tuple([z.int().min(1), z.int().min(1)])
@@ -91,7 +91,7 @@ export const tangoSettings = z.strictObject({
   baseline: z
     .int()
     .min(0)
-    .default(80)
+    .default(100)
     .describe('steps of GRPO with outcomes alone from the same start, for comparison; 0: none'),
   seed: z.int().min(0).default(0).describe('of weights, problems and samples'),
   task,

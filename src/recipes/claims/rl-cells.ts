@@ -103,6 +103,19 @@ function reachOf(points: readonly Point[], reference: readonly Point[], axis: st
   );
 }
 
+/** How far along an axis an arm is when it first has so high an accuracy at temperature 1. */
+export const reachShare = (share: number, axis: string): Measure => ({
+  name: `${axis === 'steps.generator' ? 'generator steps' : axis} to ${100 * share} %`,
+  value: (points) =>
+    firstReach(
+      points.map((point) => point[axis] ?? 0),
+      points.map(({ accuracy = 0 }) => accuracy),
+      share,
+    ),
+  as: 'number',
+  by: 'ratio',
+});
+
 /** A chart of accuracy at temperature 1. */
 export const accuracyChart = (
   title: string,

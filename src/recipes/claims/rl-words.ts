@@ -16,6 +16,7 @@ import {
   type RlArm,
   type RlExperiment,
   reach,
+  reachShare,
 } from './rl-cells.js';
 import { follow } from './rl-follow.js';
 import type { World } from './rl-world.js';
@@ -104,6 +105,8 @@ export const tangoExperiment: RlExperiment = {
     first('greedy accuracy at the start', 'accuracy.greedy'),
     last('accuracy at the end', 'accuracy'),
     last('greedy accuracy at the end', 'accuracy.greedy'),
+    reachShare(0.5, 'steps.generator'),
+    reachShare(0.5, 'seconds'),
     reach("generator steps to GRPO's final accuracy", 'steps.generator'),
     reach('steps of both', 'allSteps'),
     reach('generated tokens', 'tokens'),
