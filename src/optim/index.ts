@@ -8,7 +8,7 @@ export {
   type OptimizerOptions,
   type StepInfo,
 } from './optimizer.js';
-export { type PolarOptions, polarExpress } from './polar.js';
+export { polarExpress } from './polar.js';
 export {
   type CompositionOptions,
   optimalComposition,
@@ -16,6 +16,7 @@ export {
   type Polynomial,
   polarPresets,
 } from './polar-coefficients.js';
+export type { PolarOptions } from './polar-plan.js';
 export {
   constantRate,
   cosine,

@@ -9,7 +9,8 @@ import { formatShape, sameShape } from '../core/shape.js';
 import type { Tensor } from '../core/tensor.js';
 import type { Variable } from '../core/variable.js';
 import { Optimizer, type OptimizerOptions } from './optimizer.js';
-import { type PolarOptions, type PolarProduct, polarApplied, polarProducts } from './polar.js';
+import { type PolarProduct, polarApplied, polarProducts } from './polar.js';
+import type { PolarOptions } from './polar-plan.js';
 
 /**
  * Factor on the orthogonal update of a map from n to m features.
@@ -72,11 +73,13 @@ class Muon extends Optimizer {
     const parts = parameters.map((parameter, i) => this.part(parameter, gradients[i]!));
     const blocks = parts.flatMap((part) => part.blocks);
     // Where the product alone is what moves the parameter, the step is part of its small factor.
-    const factors = this.isPlain && {
-      common: mul(rate, -1),
-      each: parts.flatMap((part) => part.blocks.map(() => this.scale(part))),
-    };
-    const products = polarProducts(blocks, this.options.polar, factors || undefined);
+    const factors = this.isPlain
+      ? {
+          common: mul(rate, -1),
+          each: parts.flatMap((part) => part.blocks.map(() => this.scale(part))),
+        }
+      : undefined;
+    const products = polarProducts(blocks, this.options.polar, factors);
     const { weightDecay = 0 } = this.options;
     const keep = weightDecay === 0 ? undefined : sub(1, mul(rate, weightDecay));
     const moved = this.isPlain ? movedTogether(parts, products, keep) : new Map<Variable, Tensor>();

@@ -10,8 +10,8 @@ import {
   Rng,
   tensor,
 } from '../../src/index.js';
-import { gramParts, polarCost, polarSteps } from '../../src/optim/polar.js';
 import { evaluatePolynomial, type Polynomial } from '../../src/optim/polar-coefficients.js';
+import { gramParts, polarCost, polarSteps } from '../../src/optim/polar-plan.js';
 
 /** Polar Express, Algorithm 1, as printed there, without its safety factor. */
 const published: Polynomial[] = [

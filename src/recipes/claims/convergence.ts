@@ -3,8 +3,8 @@
  * of its singular values alone, so no matrix is needed.
  */
 import { optimalComposition, polarPresets } from '../../index.js';
-import { polarSteps } from '../../optim/polar.js';
 import { evaluatePolynomial, type Polynomial } from '../../optim/polar-coefficients.js';
+import { polarSteps } from '../../optim/polar-plan.js';
 
 /** An iteration: its polynomials, and matrix products that each costs. */
 export interface Method {

@@ -15,8 +15,8 @@ import { type Feed, grad, int32, muon, polarExpress, program, type Variable } fr
 import { languageModelLoss } from '../../models/lm/loss.js';
 import { parametersOf } from '../../nn/index.js';
 import { adamW, groups } from '../../optim/index.js';
-import { polarSteps } from '../../optim/polar.js';
 import { evaluatePolynomial } from '../../optim/polar-coefficients.js';
+import { polarSteps } from '../../optim/polar-plan.js';
 import { type RunContext, type RunOutcome, recipe } from '../recipe.js';
 import { errorChart, type Matrix, polarTables } from './polar-tables.js';
 import { singularValues } from './singular-values.js';
