@@ -7,7 +7,7 @@ import {
   matmulParameter,
   packedRows,
   rowsOf,
-} from './matmul-kernel.js';
+} from './matmul-layout.js';
 
 /** A product for fixed shapes: its machine code's variant and the rest of an operator. */
 export interface MatmulOperator extends Pick<OperatorSpec, 'tasks' | 'parameters' | 'inPlace'> {

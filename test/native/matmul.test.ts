@@ -3,7 +3,8 @@ import { configure, matmul, program, Rng, type Tensor } from '../../src/index.js
 import { detectSupport } from '../../src/native/cpu.js';
 import type { InstructionSet } from '../../src/native/instructions.js';
 import { replaceKernels } from '../../src/native/kernels.js';
-import { compileMatmul, type MatmulCode } from '../../src/native/matmul-kernel.js';
+import { compileMatmul } from '../../src/native/matmul-kernel.js';
+import type { MatmulCode } from '../../src/native/matmul-layout.js';
 import { matmulOperator } from '../../src/native/matmul-operator.js';
 import type { KernelRequest } from '../../src/runtime/backend.js';
 import { pointerArray } from '../../src/runtime/node/ort-api.js';
