@@ -244,7 +244,7 @@ export const a5Claim = claim({
         })),
       },
     ],
-    arms: [1, 2, 3, 4].flatMap((layers) =>
+    arms: [1, 2, 3].flatMap((layers) =>
       kinds.map((arm) => ({
         name: `${arm.name}, ${layers} layer${layers === 1 ? '' : 's'}`,
         model: { ...arm.model, layers },
