@@ -1,87 +1,10 @@
-import { Assembler, type Label, type Memory } from './assembler.js';
+import type { Memory } from './assembler.js';
 import { gp, type InstructionSet } from './instructions.js';
+import { type Field, localBytes, masks, type PackedCode, prefetched, tileOutputs } from './packed-layout.js';
+import { RowQuantizer } from './packed-quantize.js';
 
 const { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15 } = gp;
 const saved = [rbx, rbp, r12, r13, r14, r15];
-
-/** What is compiled into a product with packed weights; the other sizes are parameters. */
-export interface PackedCode {
-  bits: 4 | 8;
-  /** Weights that share a scale. */
-  block: 16 | 32;
-  /** Length of a row: a multiple of 32. */
-  inputs: number;
-  /** There is a minimum for each block (4 bits in blocks of 32 only). */
-  hasMinima: boolean;
-  /** Scales and minima are float16. */
-  isHalf: boolean;
-}
-
-/** Parameters, in 8-byte words. */
-export const packedParameter = {
-  rows: 0,
-  outputs: 1,
-  rowBlock: 2,
-  outputBlock: 3,
-  outputBlocks: 4,
-} as const;
-
-/** Variables on the stack, in 8-byte words; the quantised rows lie above them. */
-const local = {
-  caller: 0,
-  values: 1,
-  scales: 2,
-  minima: 3,
-  endOutput: 4,
-  rows: 5,
-  result: 6,
-  output: 7,
-  y: 8,
-} as const;
-const localBytes = 128;
-
-/** Outputs of a tile. */
-export const tileOutputs = 4;
-/** How far before their use weights are asked for, at least: what follows a row is elsewhere than the hardware expects. */
-const prefetched = 4096;
-/** Activations that share a scale. */
-const group = 32;
-/** Mask registers: scales of a whole chunk and of the last one, weights of the last one. */
-const masks = { scales: 1, lastScales: 2, lastWeights: 3 } as const;
-
-/** How a row of weights is cut into vectors ("chunks"), and what is kept of the activations for each. */
-export function packedLayout(code: PackedCode, set: InstructionSet) {
-  const width = set === 'avx512' ? 64 : 32;
-  const { bits, block, inputs, hasMinima, isHalf } = code;
-  const perChunk = (8 * width) / bits;
-  const lanesPerBlock = (block * bits) / 32;
-  const fields: string[] = ['low'];
-  if (bits === 4) fields.push('high');
-  // AVX2 multiplies signed bytes by signs and magnitudes, and needs no correction for the zero point of 128.
-  const hasStart = !hasMinima && (bits === 4 || set === 'avx512');
-  if (hasStart) fields.push('start');
-  fields.push('scale');
-  if (hasMinima) fields.push('sums');
-  return {
-    width,
-    hasStart,
-    perChunk,
-    lanesPerBlock,
-    blocks: inputs / block,
-    /** Weight blocks, and groups of activations, of a chunk. */
-    blocksPerChunk: width / 4 / lanesPerBlock,
-    groupsPerChunk: perChunk / group,
-    chunks: Math.floor(inputs / perChunk),
-    /** Weights in the last chunk, which is not whole; 0 if there is none. */
-    rest: inputs % perChunk,
-    offsets: Object.fromEntries(fields.map((name, i) => [name, i * width])) as Record<Field, number>,
-    chunkBytes: fields.length * width,
-    rowBytes: Math.ceil(inputs / perChunk) * fields.length * width,
-    weightRowBytes: (inputs * bits) / 8,
-    scaleBytes: isHalf ? 2 : 4,
-  };
-}
-type Field = 'low' | 'high' | 'start' | 'scale' | 'sums';
 
 /**
  * Machine code of `task(frame, index)` for x · Wᵀ in blocks along the inputs: W = scale · (q − zero) with zero in the
@@ -97,245 +20,69 @@ export function compilePacked(code: PackedCode, set: InstructionSet, stackRows: 
   return new PackedCompiler(code, set, stackRows).compile();
 }
 
-class PackedCompiler {
-  readonly #a: Assembler;
-  readonly #is512: boolean;
-  readonly #code: PackedCode;
-  readonly #layout: ReturnType<typeof packedLayout>;
-  readonly #stack: number;
-  readonly #data: { label: Label; bytes: Uint8Array }[] = [];
-
-  constructor(code: PackedCode, set: InstructionSet, stackRows: number) {
-    this.#a = new Assembler(set);
-    this.#is512 = set === 'avx512';
-    this.#code = code;
-    this.#layout = packedLayout(code, set);
-    this.#stack = localBytes + stackRows * this.#layout.rowBytes;
-  }
-
+class PackedCompiler extends RowQuantizer {
   compile(): Uint8Array {
-    const a = this.#a;
+    const a = this.a;
     for (const register of saved) a.push(register);
     a.mov(r15, rsp);
-    a.addImmediate(rsp, -this.#stack);
+    a.addImmediate(rsp, -this.stack);
     a.andImmediate(rsp, -64);
-    a.store(this.#local('caller'), r15);
+    a.store(this.local('caller'), r15);
     this.#locate();
-    this.#quantizeRows();
-    this.#constants();
+    this.quantizeRows();
+    this.constants();
     this.#outputs();
-    a.mov(rsp, this.#local('caller'));
+    a.mov(rsp, this.local('caller'));
     a.zeroUpper();
     for (const register of [...saved].reverse()) a.pop(register);
     a.ret();
     a.align(64);
-    for (const { label, bytes } of this.#data) {
+    for (const { label, bytes } of this.data) {
       a.bind(label);
       a.byte(...bytes);
     }
     return a.finish();
   }
 
-  #local = (name: keyof typeof local): Memory => ({ base: rsp, offset: 8 * local[name] });
-  #parameter = (name: keyof typeof packedParameter): Memory => ({
-    base: rbp,
-    offset: 8 * packedParameter[name],
-  });
-
-  /** A vector of constants, one vector long. */
-  #vector(bytes: Uint8Array): Memory {
-    const label = this.#a.label();
-    const vector = new Uint8Array(64);
-    for (let i = 0; i < 64; i++) vector[i] = bytes[i % bytes.length]!;
-    this.#data.push({ label, bytes: vector });
-    return { at: label };
-  }
-  #bytes = (...values: number[]) => this.#vector(Uint8Array.from(values));
-  #words = (value: number) => this.#vector(new Uint8Array(Int16Array.of(value).buffer));
-  #ints = (...values: number[]) => this.#vector(new Uint8Array(Int32Array.from(values).buffer));
-  #floats = (value: number) => this.#vector(new Uint8Array(Float32Array.of(value).buffer));
-
   /** Finds the rows and outputs of the task: rbx is the frame, rbp the parameters, r12 and r13 the first output and row. */
   #locate(): void {
-    const a = this.#a;
+    const a = this.a;
     a.mov(rbx, rdi);
     a.mov(rbp, { base: rdi });
     a.mov(rax, rsi);
     a.zero(rdx);
-    a.divide(this.#parameter('outputBlocks'));
+    a.divide(this.parameter('outputBlocks'));
     a.mov(r12, rdx);
-    a.imul(r12, this.#parameter('outputBlock'));
+    a.imul(r12, this.parameter('outputBlock'));
     a.mov(r13, rax);
-    a.imul(r13, this.#parameter('rowBlock'));
+    a.imul(r13, this.parameter('rowBlock'));
     const atMost = (limit: 'rows' | 'outputs') => {
-      a.mov(rcx, this.#parameter(limit));
+      a.mov(rcx, this.parameter(limit));
       a.cmp(rax, rcx);
       a.movIf('greater', rax, rcx);
     };
     a.lea(rax, { base: r12 });
-    a.add(rax, this.#parameter('outputBlock'));
+    a.add(rax, this.parameter('outputBlock'));
     atMost('outputs');
-    a.store(this.#local('endOutput'), rax);
+    a.store(this.local('endOutput'), rax);
     a.lea(rax, { base: r13 });
-    a.add(rax, this.#parameter('rowBlock'));
+    a.add(rax, this.parameter('rowBlock'));
     atMost('rows');
     a.sub(rax, r13);
-    a.store(this.#local('rows'), rax);
+    a.store(this.local('rows'), rax);
     a.mov(rax, r13);
-    a.imul(rax, this.#parameter('outputs'));
+    a.imul(rax, this.parameter('outputs'));
     a.shiftLeft(rax, 2);
-    a.add(rax, { base: rbx, offset: 8 * (this.#code.hasMinima ? 5 : 4) });
-    a.store(this.#local('result'), rax);
-  }
-
-  /** Writes what the tiles need of all rows. Always in vectors of 256 bits: a group is 32 bytes. */
-  #quantizeRows(): void {
-    const a = this.#a;
-    const { bits, hasMinima } = this.#code;
-    const { groupsPerChunk, chunkBytes, rest, chunks, offsets } = this.#layout;
-    const constants: [register: number, at: Memory][] = [
-      [8, this.#ints(0x7fffffff)],
-      [9, this.#floats(127)],
-      [10, this.#floats(1e-30)],
-      // 4 bits: bytes at even places of each half, then those at odd ones. 8 bits: undoes the order of packing.
-      bits === 4
-        ? [11, this.#bytes(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15)]
-        : [11, this.#ints(0, 4, 1, 5, 2, 6, 3, 7)],
-      [12, this.#bytes(1)],
-      [13, this.#words(hasMinima ? 1 : bits === 4 ? -8 : -128)],
-    ];
-    for (const [register, at] of constants) a.vector('load', register, 0, at, { bits: 256 });
-    a.vector('xor', 15, 15, 15);
-    a.mov(rsi, r13);
-    a.movImmediate(rax, 4 * this.#code.inputs);
-    a.imul(rsi, rax);
-    a.add(rsi, { base: rbx, offset: 8 });
-    a.lea(rdi, { base: rsp, offset: localBytes });
-    a.mov(r14, this.#local('rows'));
-    const row = a.here();
-    if (chunks > 0) {
-      a.movImmediate(rcx, chunks);
-      const chunk = a.here();
-      // The lanes of the sums that are not written below.
-      if (hasMinima) a.vector('store', 15, 0, { base: rdi, offset: offsets.sums });
-      for (let i = 0; i < groupsPerChunk; i++) this.#quantizeGroup(i);
-      a.addImmediate(rsi, 4 * group * groupsPerChunk);
-      a.addImmediate(rdi, chunkBytes);
-      a.addImmediate(rcx, -1);
-      a.jumpIf('notEqual', chunk);
-    }
-    if (rest > 0) {
-      // Zeros where the row ends: they multiply whatever the tile finds there.
-      for (let at = 0; at < chunkBytes; at += this.#layout.width)
-        a.vector('store', 15, 0, { base: rdi, offset: at });
-      for (let i = 0; i < rest / group; i++) this.#quantizeGroup(i);
-      a.addImmediate(rsi, 4 * rest);
-      a.addImmediate(rdi, chunkBytes);
-    }
-    a.addImmediate(r14, -1);
-    a.jumpIf('notEqual', row);
-  }
-
-  /** Group i of the chunk: 32 floats at rsi to the fields at rdi. */
-  #quantizeGroup(i: number): void {
-    const a = this.#a;
-    const { bits, hasMinima } = this.#code;
-    const { offsets } = this.#layout;
-    const half = { bits: 128 } as const;
-    const whole = { bits: 256 } as const;
-    const field = (name: Field) => ({ base: rdi, offset: offsets[name] + i * (bits === 4 ? 16 : 32) });
-    const isWide = bits === 8;
-    for (let j = 0; j < 4; j++) a.vector('load', j, 0, { base: rsi, offset: 4 * group * i + 32 * j }, whole);
-    // The largest magnitude, as an integer: NaN is above infinity, and stays.
-    a.vector('and', 4, 8, 0, whole);
-    for (let j = 1; j < 4; j++) {
-      a.vector('and', 5, 8, j, whole);
-      a.vector('maxInt', 4, 4, 5, whole);
-    }
-    a.vector('extractHigh', 4, 0, 5, { ...whole, immediate: 1 });
-    a.vector('maxInt', 4, 4, 5, half);
-    for (const immediate of [0x4e, 0xb1]) {
-      a.vector('permute', 5, 0, 4, { ...half, immediate });
-      a.vector('maxInt', 4, 4, 5, half);
-    }
-    // 6: 127 / largest, in all lanes; 7: largest / 127.
-    a.vector('max', 6, 4, 10, half);
-    a.vector('div', 6, 9, 6, half);
-    a.vector('div', 7, 4, 9, half);
-    a.vector('broadcast', 6, 0, 6, whole);
-    if (isWide) a.vector('broadcast', 7, 0, 7, whole);
-    a.vector('store', 7, 0, field('scale'), isWide ? whole : half);
-    for (let j = 0; j < 4; j++) {
-      a.vector('mul', j, j, 6, whole);
-      a.vector('toInt', j, 0, j, whole);
-    }
-    a.vector('packInts', 0, 0, 1, whole);
-    a.vector('packInts', 2, 2, 3, whole);
-    a.vector('packWords', 0, 0, 2, whole);
-    if (isWide) {
-      a.vector('permuteLanes', 0, 11, 0, whole);
-      a.vector('store', 0, 0, field('low'), whole);
-      if (!this.#layout.hasStart) return;
-      a.vector('mulAddBytes', 4, 12, 0, whole);
-      a.vector('mulAddWords', 4, 4, 13, whole);
-      a.vector('store', 4, 0, field('start'), whole);
-      return;
-    }
-    a.vector('shuffleBytes', 0, 0, 11, whole);
-    a.vector('extractHigh', 0, 0, 1, { ...whole, immediate: 1 });
-    a.vector('unpackLowWords', 2, 0, 1, half);
-    a.vector('unpackHighWords', 3, 0, 1, half);
-    a.vector('store', 2, 0, field('low'), half);
-    a.vector('store', 3, 0, field('high'), half);
-    a.vector('mulAddBytes', 4, 12, 2, half);
-    a.vector('mulAddBytes', 5, 12, 3, half);
-    a.vector('addWords', 4, 4, 5, half);
-    a.vector('mulAddWords', 4, 4, 13, half);
-    if (!hasMinima) {
-      a.vector('store', 4, 0, field('start'), half);
-      return;
-    }
-    for (const immediate of [0x4e, 0xb1]) {
-      a.vector('permute', 5, 0, 4, { ...half, immediate });
-      a.vector('addInt', 4, 4, 5, half);
-    }
-    a.vector('fromInt', 4, 0, 4, half);
-    a.vector('mul', 4, 4, 7, half);
-    a.vector('storeScalar', 4, 0, { base: rdi, offset: offsets.sums + 4 * i }, half);
-  }
-
-  /** Registers that hold the same throughout the tiles. */
-  get #fixed() {
-    return this.#is512 ? { bytes: 31, lanes: 30, ones: 29 } : { bytes: 15, lanes: 13, ones: 14 };
-  }
-
-  #constants(): void {
-    const a = this.#a;
-    const { bits } = this.#code;
-    const { lanesPerBlock, blocksPerChunk, rest, width } = this.#layout;
-    const { bytes, lanes, ones } = this.#fixed;
-    a.vector('load', bytes, 0, this.#bytes(bits === 4 ? 15 : 0x80));
-    const numbers = Array.from({ length: width / 4 }, (_, i) => Math.floor(i / lanesPerBlock));
-    a.vector('load', lanes, 0, this.#ints(...numbers));
-    if (!this.#is512) {
-      a.vector('load', ones, 0, this.#words(1));
-      return;
-    }
-    const mask = (register: number, count: number) => {
-      a.movImmediate(rax, 2 ** count - 1);
-      a.maskFrom(register, rax);
-    };
-    mask(masks.scales, blocksPerChunk);
-    mask(masks.lastScales, rest / this.#code.block);
-    mask(masks.lastWeights, (rest * bits) / 32);
+    a.add(rax, { base: rbx, offset: 8 * (this.code.hasMinima ? 5 : 4) });
+    a.store(this.local('result'), rax);
   }
 
   /** For every four outputs: all rows. The last four may overlap those before. */
   #outputs(): void {
-    const a = this.#a;
-    const { weightRowBytes, blocks, scaleBytes } = this.#layout;
+    const a = this.a;
+    const { weightRowBytes, blocks, scaleBytes } = this.layout;
     const next = a.here();
-    a.mov(rax, this.#parameter('outputs'));
+    a.mov(rax, this.parameter('outputs'));
     a.addImmediate(rax, -tileOutputs);
     a.cmp(rax, r12);
     a.movIf('greater', rax, r12);
@@ -343,43 +90,43 @@ class PackedCompiler {
       a.movImmediate(rcx, stride);
       a.imul(rcx, rax);
       a.add(rcx, { base: rbx, offset: 8 * position });
-      a.store(this.#local(name), rcx);
+      a.store(this.local(name), rcx);
     };
     place('values', 2, weightRowBytes);
     place('scales', 3, blocks * scaleBytes);
-    if (this.#code.hasMinima) place('minima', 4, blocks * scaleBytes);
-    a.mov(rdi, this.#local('result'));
+    if (this.code.hasMinima) place('minima', 4, blocks * scaleBytes);
+    a.mov(rdi, this.local('result'));
     a.lea(rdi, { base: rdi, index: rax, scale: 4 });
-    a.mov(rdx, this.#parameter('outputs'));
+    a.mov(rdx, this.parameter('outputs'));
     a.shiftLeft(rdx, 2);
     a.lea(r14, { base: rsp, offset: localBytes });
-    a.mov(r13, this.#local('rows'));
+    a.mov(r13, this.local('rows'));
     // Most rows go four at a time (two with few registers).
-    for (const rows of this.#is512 ? [4, 2, 1] : [2, 1]) {
+    for (const rows of this.is512 ? [4, 2, 1] : [2, 1]) {
       const done = a.label();
       const again = a.here();
       a.cmpImmediate(r13, rows);
       a.jumpIf('less', done);
       this.#tile(rows);
-      a.addImmediate(r14, rows * this.#layout.rowBytes);
+      a.addImmediate(r14, rows * this.layout.rowBytes);
       a.addImmediate(r13, -rows);
       a.jump(again);
       a.bind(done);
     }
     a.addImmediate(r12, tileOutputs);
-    a.cmp(r12, this.#local('endOutput'));
+    a.cmp(r12, this.local('endOutput'));
     a.jumpIf('less', next);
   }
 
   /** Rows at r14 times the four outputs, to rdi, which moves on. */
   #tile(rows: number): void {
-    const a = this.#a;
-    const { chunks, rest, width, chunkBytes, blocks, blocksPerChunk, scaleBytes } = this.#layout;
-    a.mov(r8, this.#local('values'));
-    a.mov(r9, this.#local('scales'));
-    if (this.#code.hasMinima) a.mov(r10, this.#local('minima'));
+    const a = this.a;
+    const { chunks, rest, width, chunkBytes, blocks, blocksPerChunk, scaleBytes } = this.layout;
+    a.mov(r8, this.local('values'));
+    a.mov(r9, this.local('scales'));
+    if (this.code.hasMinima) a.mov(r10, this.local('minima'));
     a.mov(r11, r14);
-    for (const base of this.#code.hasMinima ? [r9, r10] : [r9]) {
+    for (const base of this.code.hasMinima ? [r9, r10] : [r9]) {
       const bytes = tileOutputs * blocks * scaleBytes;
       for (let at = 0; at < bytes; at += 64) a.prefetch({ base, offset: this.#tilesAhead * bytes + at });
     }
@@ -391,7 +138,7 @@ class PackedCompiler {
       this.#chunk(rows, false);
       a.addImmediate(r8, width);
       a.addImmediate(r9, blocksPerChunk * scaleBytes);
-      if (this.#code.hasMinima) a.addImmediate(r10, blocksPerChunk * scaleBytes);
+      if (this.code.hasMinima) a.addImmediate(r10, blocksPerChunk * scaleBytes);
       a.addImmediate(r11, chunkBytes);
       a.addImmediate(rcx, -1);
       a.jumpIf('notEqual', chunk);
@@ -406,14 +153,14 @@ class PackedCompiler {
 
   /** Adds the products of one vector of weights of each output. */
   #chunk(rows: number, isLast: boolean): void {
-    const a = this.#a;
-    const { bits, hasMinima } = this.#code;
-    const { offsets, rowBytes, weightRowBytes, blocks, scaleBytes } = this.#layout;
-    const first = this.#is512 ? 16 : 8;
+    const a = this.a;
+    const { bits, hasMinima } = this.code;
+    const { offsets, rowBytes, weightRowBytes, blocks, scaleBytes } = this.layout;
+    const first = this.is512 ? 16 : 8;
     const [low, high, scale, t, u] = [first, first + 1, first + 2, first + 3, first + 4] as const;
-    const { bytes, lanes } = this.#fixed;
+    const { bytes, lanes } = this.fixed;
     // Two rows fit into registers besides; of more, operands come from the first-level cache.
-    const keeps = this.#is512 && rows <= 2;
+    const keeps = this.is512 && rows <= 2;
     const names = Object.keys(offsets) as Field[];
     const inMemory = (row: number, name: Field): Memory => ({
       base: r11,
@@ -433,7 +180,7 @@ class PackedCompiler {
         a.vector('shiftIntsRight', 2, high, low, { immediate: 4 });
         a.vector('and', low, low, bytes);
         a.vector('and', high, high, bytes);
-      } else if (!this.#is512) {
+      } else if (!this.is512) {
         a.vector('xor', low, low, bytes);
         a.vector('absBytes', high, 0, low);
       }
@@ -454,26 +201,26 @@ class PackedCompiler {
 
   /** Tiles that lie between the one that is computed and the one that is asked for. */
   get #tilesAhead(): number {
-    return Math.ceil(prefetched / (tileOutputs * this.#layout.weightRowBytes));
+    return Math.ceil(prefetched / (tileOutputs * this.layout.weightRowBytes));
   }
 
   #loadWeights(register: number, at: Memory, isLast: boolean): void {
-    const a = this.#a;
+    const a = this.a;
     if (!isLast) a.vector('load', register, 0, at);
-    else if (this.#is512) a.vector('load', register, 0, at, { mask: masks.lastWeights, zero: true });
+    else if (this.is512) a.vector('load', register, 0, at, { mask: masks.lastWeights, zero: true });
     else a.vector('load', register, 0, at, { bits: 128 });
   }
 
   /** Scales (or minima) of the blocks of a chunk, in the lowest lanes; zeros, or what does not matter, above them. */
   #loadScales(register: number, at: Memory, isLast: boolean): void {
-    const a = this.#a;
-    const { isHalf } = this.#code;
-    if (this.#is512) {
+    const a = this.a;
+    const { isHalf } = this.code;
+    if (this.is512) {
       const mask = isLast ? masks.lastScales : masks.scales;
       a.vector(isHalf ? 'fromHalf' : 'load', register, 0, at, { bits: 128, mask, zero: true });
       return;
     }
-    const isPair = this.#layout.blocksPerChunk === 2 && !isLast;
+    const isPair = this.layout.blocksPerChunk === 2 && !isLast;
     if (!isHalf) a.vector(isPair ? 'loadPair' : 'loadScalar', register, 0, at, { bits: 128 });
     else {
       a.vector(isPair ? 'loadScalar' : 'broadcastWord', register, 0, at, { bits: 128 });
@@ -483,11 +230,11 @@ class PackedCompiler {
 
   /** t = sums of four (or eight) integer products a lane. */
   #dot(t: number, u: number, low: number, high: number, field: (name: Field) => number | Memory): void {
-    const a = this.#a;
-    const { bits } = this.#code;
-    const { ones } = this.#fixed;
-    if (this.#is512) {
-      if (this.#layout.hasStart) a.vector('load', t, 0, field('start'));
+    const a = this.a;
+    const { bits } = this.code;
+    const { ones } = this.fixed;
+    if (this.is512) {
+      if (this.layout.hasStart) a.vector('load', t, 0, field('start'));
       else a.vector('xor', t, t, t);
       a.vector('dotBytes', t, low, field('low'));
       if (bits === 4) a.vector('dotBytes', t, high, field('high'));
@@ -499,7 +246,7 @@ class PackedCompiler {
       a.vector('mulAddBytes', u, high, field('high'));
       a.vector('addWords', t, t, u);
       a.vector('mulAddWords', t, t, ones);
-      if (this.#layout.hasStart) a.vector('addInt', t, t, field('start'));
+      if (this.layout.hasStart) a.vector('addInt', t, t, field('start'));
     } else {
       // |w| times x with the sign of w: at most 2 · 128 · 127 in a word.
       a.vector('load', t, 0, field('low'));
@@ -511,9 +258,9 @@ class PackedCompiler {
 
   /** The lowest four lanes of a row's first register = the sums of its four registers. */
   #reduce(row: number): void {
-    const a = this.#a;
+    const a = this.a;
     const sum = tileOutputs * row;
-    const t = this.#is512 ? 16 : 8;
+    const t = this.is512 ? 16 : 8;
     for (const pair of [sum, sum + 2]) {
       a.vector('unpackLow', t, pair, pair + 1);
       a.vector('unpackHigh', t + 1, pair, pair + 1);
@@ -522,7 +269,7 @@ class PackedCompiler {
     a.vector('unpackLowPair', t, sum, sum + 2);
     a.vector('unpackHighPair', t + 1, sum, sum + 2);
     a.vector('add', sum, t, t + 1);
-    if (this.#is512) {
+    if (this.is512) {
       for (const immediate of [0x4e, 0xb1]) {
         a.vector('shuffle128', t, sum, sum, { immediate });
         a.vector('add', sum, sum, t);

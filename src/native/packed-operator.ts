@@ -1,7 +1,7 @@
 import type { KernelRequest } from '../runtime/backend.js';
 import type { OperatorSpec } from './custom-op.js';
 import type { InstructionSet } from './instructions.js';
-import { type PackedCode, packedLayout, packedParameter, tileOutputs } from './packed-kernel.js';
+import { type PackedCode, packedLayout, packedParameter, tileOutputs } from './packed-layout.js';
 
 /** A product with packed weights for fixed shapes: its machine code's variant and the rest of an operator. */
 export interface PackedOperator extends Pick<OperatorSpec, 'tasks' | 'parameters' | 'inPlace'> {
