@@ -103,8 +103,11 @@ export const warmedUp = (
   game: Game,
   player: Player,
   context: StartContext,
-): Promise<Transformer | undefined> =>
-  taughtModel(context, smallModel(config, game, player), examplesOf(config, game, player), config.warmStart);
+): Promise<Transformer | undefined> => {
+  const { steps, verifierSteps, batch } = config.warmStart;
+  const budget = { steps: player === 'verifier' ? verifierSteps : steps, batch };
+  return taughtModel(context, smallModel(config, game, player), examplesOf(config, game, player), budget);
+};
 
 /** A player's policy, which begins where its warmed-up model stands. */
 export function playerFrom(config: TangoConfig, game: Game, player: Player, start: Transformer): Policy {

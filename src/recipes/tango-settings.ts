@@ -22,7 +22,10 @@ const model = section({
 
 /** Supervised start: the format, and little of the task. */
 const warmStart = section({
-  steps: positive(400).describe('updates of each policy'),
+  steps: positive(400).describe('updates of the generator'),
+  verifierSteps: positive(1000).describe(
+    'updates of the verifier, which has to know more from the beginning',
+  ),
   batch: positive(16).describe('rows of a batch'),
   words: range(2, 4).describe('words of the short problems, whose solutions are right'),
   accuracy: z

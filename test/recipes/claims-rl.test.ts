@@ -279,7 +279,14 @@ describe('the recipe', () => {
       ...['seeds=1', 'effort=0.02', 'prompts=2', 'samples=2', 'problems=2'],
       ...['model.layers=1', 'model.dim=16', 'model.heads=2'],
       ...['warmStart.steps=3', 'warmStart.batch=2', 'warmStart.examples=30'],
-      ...['words.layers=1', 'words.dim=16', 'words.heads=2', 'words.warmStart=2', 'words.problems=2'],
+      ...[
+        'words.layers=1',
+        'words.dim=16',
+        'words.heads=2',
+        'words.warmStart=2',
+        'words.verifierWarmStart=2',
+        'words.problems=2',
+      ],
     ];
     const { outcome } = await launch(rlClaim as never, { overrides, directory });
     const file = path.join(directory, 'cells.jsonl');

@@ -37,8 +37,9 @@ export const rlSettings = z.strictObject({
   }),
   words: section({
     steps: positive(100).describe("Tango's steps of the generator, in the experiment tango"),
-    baseline: positive(160).describe("GRPO's steps"),
-    warmStart: positive(400).describe('supervised updates of each policy'),
+    baseline: positive(100).describe("GRPO's steps"),
+    warmStart: positive(400).describe('supervised updates of the generator'),
+    verifierWarmStart: positive(1000).describe('supervised updates of the verifier'),
     problems: positive(300).describe('held-out problems of an evaluation'),
     layers: positive(3).describe('layers of both policies'),
     dim: positive(128).describe('width of both'),

@@ -28,11 +28,11 @@ interface WordsArm {
 
 /** Settings of the recipe for a seed; everything that is not named here is as it is there. */
 function configOf(world: World, seed: number): TangoConfig {
-  const { steps, baseline, warmStart, problems, ...model } = world.config.words;
+  const { steps, baseline, warmStart, verifierWarmStart, problems, ...model } = world.config.words;
   return tangoSettings.parse({
     ...{ seed, model },
     ...{ steps: world.scaled(steps), baseline: world.scaled(baseline) },
-    warmStart: { steps: warmStart },
+    warmStart: { steps: warmStart, verifierSteps: verifierWarmStart },
     evaluate: { problems },
   });
 }
