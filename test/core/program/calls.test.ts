@@ -78,7 +78,8 @@ describe('errors of the body', () => {
   });
 
   it('name the line of elementwise ops, through methods and functions', () => {
-    const place = /shapes \[2\] and \[3\] do not broadcast.* \(at .*test\/core\/program\/calls\.test\.ts:\d+:\d+\)$/;
+    const place =
+      /shapes \[2\] and \[3\] do not broadcast.* \(at .*test\/core\/program\/calls\.test\.ts:\d+:\d+\)$/;
     expect(() => tensor([1, 2]).add(tensor([1, 2, 3]))).toThrow(place);
     expect(() => mul(tensor([1, 2]), tensor([1, 2, 3]))).toThrow(place);
   });
