@@ -63,14 +63,26 @@ const praisesHabit: ScriptedVerifier<LastLetterProblem> = ({ words }, { steps },
 });
 
 const misled = { scripted: praisesHabit, measuredOn: 'nothing' as const, steps: 72, every: 6 };
-const decaying = { kind: 'exponential', start: 0.5, end: 1e-3 } as const;
-const constant = { kind: 'constant', start: 0.5 } as const;
 const [short, long] = [[2, 2] as Range, [longest, longest] as Range];
+/** From the paper's weight; constant at it; constant at that of its REINFORCE++. */
+const weights = {
+  decaying: { kind: 'exponential', start: 0.1, end: 1e-3 },
+  'constant 0.1': { kind: 'constant', start: 0.1 },
+  'constant 0.5': { kind: 'constant', start: 0.5 },
+} as const;
+const misledArm = (length: 'short' | 'long', weight: keyof typeof weights) =>
+  tangoArm({
+    ...misled,
+    name: `misled, ${length}, ${weight}`,
+    words: length === 'short' ? short : long,
+    alpha: weights[weight],
+  });
 const arms = {
-  shortDecaying: tangoArm({ ...misled, name: 'misled, short, decaying', words: short, alpha: decaying }),
-  shortConstant: tangoArm({ ...misled, name: 'misled, short, constant', words: short, alpha: constant }),
-  longDecaying: tangoArm({ ...misled, name: 'misled, long, decaying', words: long, alpha: decaying }),
-  longConstant: tangoArm({ ...misled, name: 'misled, long, constant', words: long, alpha: constant }),
+  shortDecaying: misledArm('short', 'decaying'),
+  shortWeak: misledArm('short', 'constant 0.1'),
+  shortStrong: misledArm('short', 'constant 0.5'),
+  longDecaying: misledArm('long', 'decaying'),
+  longStrong: misledArm('long', 'constant 0.5'),
 };
 
 /** The lowest value on the way. */
@@ -83,7 +95,7 @@ export const misleadingExperiment: RlExperiment = {
   name: 'misleading',
   title: 'A verifier that praises the wrong steps',
   claim:
-    'On short chains (2 words) accuracy recovers while the weight of step rewards decays, and is destroyed where it stays 0.5. Long chains (4 words) are reported.',
+    'On short chains (2 words) accuracy recovers while the weight of step rewards decays from 0.1, and is destroyed where it stays 0.5. Long chains (4 words) are reported.',
   arms: Object.values(arms),
   measures: [
     { ...last('accuracy at the start', 'accuracy'), value: (points) => points[0]?.accuracy },
@@ -92,8 +104,9 @@ export const misleadingExperiment: RlExperiment = {
     last('right steps at the end', 'stepAccuracy'),
   ],
   contrasts: [
-    [arms.shortDecaying.name, arms.shortConstant.name],
-    [arms.longDecaying.name, arms.longConstant.name],
+    [arms.shortDecaying.name, arms.shortStrong.name],
+    [arms.shortDecaying.name, arms.shortWeak.name],
+    [arms.longDecaying.name, arms.longStrong.name],
   ],
   charts: [
     {
