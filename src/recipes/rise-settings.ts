@@ -10,9 +10,9 @@ const task = section({
     .enum(['last-letter', 'chain-arithmetic'])
     .default('last-letter')
     .describe('last letters of English words, or arithmetic in steps'),
-  count: range(2, 5).describe('fewest and most steps of a problem'),
+  count: range(2, 4).describe('fewest and most steps of a problem'),
   modulus: z.int().min(2).max(1000).default(5).describe('of chain arithmetic'),
-  letters: range(3, 6).describe('fewest and most letters of a word, of last letters'),
+  letters: range(5, 5).describe('fewest and most letters of a word, of last letters'),
 });
 
 const model = section({
@@ -32,8 +32,8 @@ const warmStart = section({
 });
 
 const evaluate = section({
-  every: positive(20).describe('updates from one evaluation to the next'),
-  problems: positive(100).describe('held-out problems'),
+  every: positive(40).describe('updates from one evaluation to the next'),
+  problems: positive(200).describe('held-out problems'),
   votes: z
     .array(z.int().min(2))
     .min(1)
@@ -44,10 +44,10 @@ const evaluate = section({
 
 /** Settings of the recipe. */
 export const riseSettings = z.strictObject({
-  updates: positive(80).describe('updates of each arm'),
+  updates: positive(240).describe('updates of each arm'),
   prompts: positive(16).describe('problems of an update'),
   samples: positive(6).describe('solutions of each'),
-  lr: z.number().positive().default(5e-4).describe('learning rate of AdamW'),
+  lr: z.number().positive().default(3e-4).describe('learning rate of AdamW'),
   ratio: z
     .number()
     .positive()
@@ -56,7 +56,7 @@ export const riseSettings = z.strictObject({
   ratings: positive(6).describe('ratings of each'),
   selection: z
     .enum(['first', 'spread', 'balanced'])
-    .default('first')
+    .default('balanced')
     .describe(
       'which solutions are rated: those of the first problems (as released), of any, as many right as wrong',
     ),
@@ -66,8 +66,10 @@ export const riseSettings = z.strictObject({
     .describe("of solutions and ratings; reinforce++ is nearest to the paper's PPO"),
   baselines: z
     .array(z.enum(['matched', 'plain']))
-    .default(['matched'])
-    .describe('RL without ratings, with as many trajectories (matched) or as many problems (plain) as RISE'),
+    .default(['plain'])
+    .describe(
+      'RL without ratings, with as many problems (plain; as in the paper) or as many trajectories (matched) as RISE',
+    ),
   seed: z.int().min(0).default(0).describe('of weights, problems and samples'),
   task,
   model,

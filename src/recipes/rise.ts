@@ -3,7 +3,7 @@
  *
  *     anneal run rise
  *     anneal run rise task.kind=chain-arithmetic seed=1
- *     anneal run rise ratio=0.125 selection=balanced 'baselines=["matched","plain"]'
+ *     anneal run rise ratio=0.125 selection=first 'baselines=["matched","plain"]'
  *
  * A small model learns both formats from examples, many of which are wrong. Then, from that one start,
  * RL without ratings, with as many trajectories, and RISE. Each part is a run of its own inside the run directory and

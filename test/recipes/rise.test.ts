@@ -18,6 +18,7 @@ const tiny = [
   'prompts=4',
   'samples=4',
   'ratings=4',
+  'baselines=["matched"]',
   'task.count=[1,2]',
   'warmStart.count=[1,1]',
   'warmStart.steps=20',
