@@ -47,7 +47,7 @@ export const riseSettings = z.strictObject({
   updates: positive(240).describe('updates of each arm'),
   prompts: positive(16).describe('problems of an update'),
   samples: positive(6).describe('solutions of each'),
-  lr: z.number().positive().default(3e-4).describe('learning rate of AdamW'),
+  lr: z.number().positive().default(2e-4).describe('learning rate of AdamW'),
   ratio: z
     .number()
     .positive()
@@ -56,7 +56,7 @@ export const riseSettings = z.strictObject({
   ratings: positive(6).describe('ratings of each'),
   selection: z
     .enum(['first', 'spread', 'balanced'])
-    .default('balanced')
+    .default('spread')
     .describe(
       'which solutions are rated: those of the first problems (as released), of any, as many right as wrong',
     ),
