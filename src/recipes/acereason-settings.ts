@@ -36,19 +36,19 @@ const stage = z.strictObject({
 });
 
 const hard = { atMost: 4, of: 8 };
-const math = { domain: 'math', batch: 16, lr: 1.5e-4, temperature: 1 } as const;
-const code = { domain: 'code', batch: 16, lr: 1.5e-4 } as const;
+const math = { domain: 'math', batch: 24, lr: 1e-4, temperature: 1 } as const;
+const code = { domain: 'code', batch: 24, lr: 1e-4 } as const;
 
 /** The paper's six stages in small: lengths that the longest chains do not fit into at first, hard prompts, code, hard prompts. */
 const smallStages: z.input<typeof stage>[] = [
-  { name: 'math-1', ...math, maxTokens: 36, groupSize: 6, length: { steps: 20 } },
-  { name: 'math-2', ...math, maxTokens: 48, groupSize: 8, length: { steps: 20 } },
+  { name: 'math-1', ...math, maxTokens: 36, groupSize: 6, length: { steps: 30 } },
+  { name: 'math-2', ...math, maxTokens: 48, groupSize: 8, length: { steps: 30 } },
   {
-    ...{ name: 'math-3', ...math, maxTokens: 60, groupSize: 8, length: { steps: 20 } },
+    ...{ name: 'math-3', ...math, maxTokens: 60, groupSize: 8, length: { steps: 30 } },
     ...{ prompts: hard, rescore: true },
   },
   {
-    ...{ name: 'code-1', ...code, maxTokens: 60, groupSize: 8, temperature: 0.8, length: { steps: 20 } },
+    ...{ name: 'code-1', ...code, maxTokens: 60, groupSize: 8, temperature: 0.8, length: { steps: 30 } },
     prompts: { atLeast: 1, of: 8 },
   },
   {
@@ -64,16 +64,16 @@ const smallStages: z.input<typeof stage>[] = [
 
 /** Problems of mathematics: arithmetic in steps for a small model, question and answer of real ones for another. */
 const mathSettings = section({
-  count: range(2, 8).describe('fewest and most operations of a chain'),
-  modulus: z.int().min(2).max(1000).default(5).describe('of the chains'),
-  problems: positive(400).describe('training problems'),
+  count: range(2, 6).describe('fewest and most operations of a chain'),
+  modulus: z.int().min(2).max(1000).default(3).describe('of the chains'),
+  problems: positive(1200).describe('training problems'),
   data: dataSetting.optional().describe('questions with answers, for a pretrained model: files or hf://'),
 });
 
 const programs = section({
   length: range(2, 3).describe('fewest and most instructions of a stack program'),
   shown: z.int().min(1).max(5).default(3).describe('tests that a prompt shows; five more are hidden'),
-  problems: positive(320).describe('training problems'),
+  problems: positive(600).describe('training problems'),
   data: dataSetting
     .optional()
     .describe("problems with tests for code=python: rows of HumanEval, MBPP, or this project's own"),

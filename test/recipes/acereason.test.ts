@@ -87,7 +87,7 @@ describe('the recipe acereason', () => {
     const words = (prompt: Int32Array) => wordsOf(small.tokenizer.decode(prompt)).join(' ');
     const evaluated = new Set(domains.math!.heldOut.map(({ prompt }) => words(prompt)));
     expect(domains.math!.removed).toBeGreaterThan(0);
-    expect(domains.math!.pool.prompts).toHaveLength(400 - domains.math!.removed);
+    expect(domains.math!.pool.prompts).toHaveLength(config.math.problems - domains.math!.removed);
     for (const { prompt } of domains.math!.pool.prompts) expect(evaluated.has(words(prompt))).toBe(false);
     const all = { training: ['a b c'], heldOut: ['A, b: c'] };
     expect(() => withoutOverlap('math', all, (text) => text, 9)).toThrow(
