@@ -1,4 +1,3 @@
-import type { Label } from './assembler.js';
 import { gp } from './instructions.js';
 import { columnMask, type local, type MatmulCode, type Parameter } from './matmul-layout.js';
 import { TileStore } from './matmul-store.js';
@@ -29,8 +28,7 @@ class MatmulCompiler extends TileStore {
     a.addImmediate(rsp, -this.stack);
     a.andImmediate(rsp, -64);
     a.store(this.local('caller'), rbx);
-    const finished = a.label();
-    this.#locate(finished);
+    this.#locate();
     const chunk = a.here();
     this.#chunkSteps();
     if (this.code.transA) this.packRowsOfA();
@@ -41,7 +39,6 @@ class MatmulCompiler extends TileStore {
     a.store(this.local('step'), rax);
     a.cmp(rax, this.local('endStep'));
     a.jumpIf('less', chunk);
-    a.bind(finished);
     a.mov(rsp, this.local('caller'));
     a.zeroUpper();
     for (const register of [...saved].reverse()) a.pop(register);
@@ -52,8 +49,8 @@ class MatmulCompiler extends TileStore {
     return a.finish();
   }
 
-  /** Finds the block of the result that belongs to the task, and the operands of its batch; leaves if there is nothing to do. */
-  #locate(finished: Label): void {
+  /** Finds the block of the result that belongs to the task, and the operands of its batch. */
+  #locate(): void {
     const a = this.a;
     a.mov(rbp, { base: rdi });
     a.mov(rax, rsi);
@@ -76,15 +73,6 @@ class MatmulCompiler extends TileStore {
     };
     block('columnBlocks', 'columnBlock', 'n', 'firstColumn', 'endColumn');
     block('rowBlocks', 'rowBlock', 'm', 'firstRow', 'endRow');
-    if (this.code.triangle === 'symmetric') {
-      a.mov(rcx, this.local('firstRow'));
-      a.mov(rdx, this.local('firstColumn'));
-      a.cmp(rcx, rdx);
-      a.movIf('less', rcx, rdx);
-      a.store(this.local('firstRow'), rcx);
-      a.cmp(rcx, this.local('endRow'));
-      a.jumpIf('notLess', finished);
-    }
     // rax is the number in the batch; frame[1] and on are the inputs, then the result.
     const { addend } = this.code;
     const operands: [keyof typeof local, Parameter, number][] = [
@@ -152,20 +140,8 @@ class MatmulCompiler extends TileStore {
     }
     if (this.code.transB) this.packTransposedB();
     else this.packB();
-    const isSymmetric = this.code.triangle === 'symmetric';
-    const below = a.label();
     a.mov(rax, this.local('firstRow'));
-    if (isSymmetric) {
-      // Panels and blocks begin at multiples of a tile's rows, so that no tile lies across the diagonal's first row.
-      a.mov(rcx, this.local('column'));
-      a.cmp(rax, rcx);
-      a.movIf('less', rax, rcx);
-    }
     a.store(this.local('row'), rax);
-    if (isSymmetric) {
-      a.cmp(rax, this.local('endRow'));
-      a.jumpIf('notLess', below);
-    }
     const row = a.here();
     this.#callTile();
     this.storeTile();
@@ -174,8 +150,6 @@ class MatmulCompiler extends TileStore {
     a.store(this.local('row'), rax);
     a.cmp(rax, this.local('endRow'));
     a.jumpIf('less', row);
-    if (isSymmetric) this.mirror();
-    a.bind(below);
     a.mov(rax, this.local('column'));
     a.addImmediate(rax, 16 * vectors);
     a.store(this.local('column'), rax);

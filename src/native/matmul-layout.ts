@@ -10,10 +10,9 @@ export interface MatmulCode {
   vectors: 3 | 4;
   /**
    * Row i of the result (or of the left operand) counts up to column i + shift only: blocks of the result above
-   * that become 0, blocks of the left operand are taken as 0. Or the result is symmetric: blocks above its diagonal are
-   * copied from those below.
+   * that become 0, blocks of the left operand are taken as 0.
    */
-  triangle?: 'result' | 'left' | 'symmetric' | undefined;
+  triangle?: 'result' | 'left' | undefined;
 }
 
 /** Rows of a tile: with its columns they fill 24 of the 32 registers with sums. */

@@ -76,7 +76,7 @@ const enoughTasks = 32;
 /** How the result is cut into blocks: by rows, by columns, and along the inner dimension. Never by threads. */
 function blocksOf({ batch, m, n, k }: Sizes, code: MatmulCode) {
   // Whole blocks are left out, so they have to be small.
-  const isLeftOut = code.triangle === 'result' || code.triangle === 'left';
+  const isLeftOut = code.triangle !== undefined;
   const most = isLeftOut ? triangleBlock : packedRows;
   const longest = code.transA ? longestPackedChunk : longestChunk;
   const strip = 2 * rowsOf(code);
@@ -155,17 +155,14 @@ export function matmulOperator(request: KernelRequest, always = false): MatmulOp
     return undefined;
   const alpha = attributes.alpha ?? 1;
   const transA = attributes.transA === 1;
-  const wanted = ([undefined, 'result', 'left', 'symmetric'] as const)[attributes.triangle ?? 0];
-  const isSymmetric = wanted === 'symmetric';
-  if (isSymmetric && (sizes.m !== sizes.n || (addend && !isFull))) return undefined;
+  const wanted = ([undefined, 'result', 'left'] as const)[attributes.triangle ?? 0];
   const code: MatmulCode = {
     transA,
     triangle: shiftOf(sizes, { triangle: wanted, transA }) >= 0 ? wanted : undefined,
     transB: attributes.transB === 1,
     scaled: alpha !== 1,
     addend: addend !== undefined,
-    // A panel of 48 columns is a multiple of its tiles' rows, as copying across the diagonal wants.
-    vectors: isSymmetric ? 3 : vectorsFor(sizes.n),
+    vectors: vectorsFor(sizes.n),
   };
   if (!always && !isWorthwhile(sizes, code)) return undefined;
   return { code, ...parametersOf(sizes, code, alpha, isFull), inPlace: isFull ? [[2, 0]] : [] };

@@ -28,7 +28,7 @@ interface Product {
   alpha?: number;
   addend?: 'matrix' | 'row';
   batch?: number;
-  triangle?: 'result' | 'left' | 'symmetric';
+  triangle?: 'result' | 'left';
 }
 
 function requestOf(p: Product): KernelRequest {
@@ -43,7 +43,7 @@ function requestOf(p: Product): KernelRequest {
       transA: Number(transA),
       transB: Number(transB),
       alpha,
-      triangle: p.triangle ? { result: 1, left: 2, symmetric: 3 }[p.triangle] : 0,
+      triangle: p.triangle ? { result: 1, left: 2 }[p.triangle] : 0,
     },
     inputs,
     outputs: [type(m, n)],
@@ -141,50 +141,6 @@ describe.runIf(hasAvx512)('emitted products', () => {
         });
       }
     }
-  });
-
-  describe.each([1, 40, 48, 97, 200, 400])('with a symmetric result of %i rows', (m) => {
-    it.each([
-      [{ transB: true }, 30],
-      [{ transB: true, alpha: -0.5, addend: 'matrix', batch: 3 }, 50],
-      [{ transA: true }, 700],
-      [{ transA: true, alpha: 2, addend: 'matrix' }, 33],
-      [{ transB: true }, 900],
-    ] as [Partial<Product>, number][])('%j, %i steps', (options, k) => {
-      const p: Product = { m, n: m, k, triangle: 'symmetric', ...options };
-      const data = dataOf(p);
-      data[1]!.set(data[0]!);
-      const addend = data[2];
-      if (addend) {
-        for (let t = 0; t < addend.length; t += m * m)
-          for (let i = 0; i < m; i++)
-            for (let j = 0; j < i; j++) addend[t + j * m + i] = addend[t + i * m + j]!;
-      }
-      const y = runTasks(p, data, forwards);
-      // Sums of squares on the diagonal grow like k, and their rounding with them.
-      expect(largestError(y, exact(p, data), k * k)).toBeLessThan(1.5e-6);
-      let differences = 0;
-      for (let i = 0; i < m; i++)
-        for (let j = 0; j < i; j++) if (y[i * m + j] !== y[j * m + i]) differences++;
-      expect(differences).toBe(0);
-      // Tasks write apart: their order changes nothing.
-      expect(runTasks(p, data, (tasks) => [...forwards(tasks)].reverse())).toEqual(y);
-    });
-  });
-
-  it('takes what is below the diagonal for both, and computes less', () => {
-    const p: Product = { m: 192, n: 192, k: 64, triangle: 'symmetric' };
-    const [a, b] = dataOf(p) as [Float32Array, Float32Array];
-    // Rows of A that end in NaN make rows of the result NaN, which the copies carry into columns.
-    a.fill(Number.NaN, 64 * 100);
-    const y = runTasks(p, [a, b], forwards);
-    const isNaNAt = (i: number, j: number) => Number.isNaN(y[i * 192 + j]!);
-    expect([isNaNAt(150, 10), isNaNAt(10, 150), isNaNAt(50, 10), isNaNAt(10, 50)]).toEqual([
-      true,
-      true,
-      false,
-      false,
-    ]);
   });
 
   it.each([1, 5])('of %i matrices at once', (batch) => {
