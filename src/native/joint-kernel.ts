@@ -3,6 +3,7 @@ import { ConstantPool } from './constant-pool.js';
 import { storeGated } from './gated-store.js';
 import { gp } from './instructions.js';
 import { emitTile, laneBytes } from './matmul-tile.js';
+import { findPair, findPart } from './panel-parts.js';
 
 const { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r12, r13, r14, r15 } = gp;
 const saved = [rbx, rbp, r12, r13, r14, r15];
@@ -87,8 +88,8 @@ class JointCompiler {
     a.andImmediate(rsp, -64);
     a.store(this.#local('caller'), rbx);
     this.#locate();
-    if (this.#code.gated) this.#findPair();
-    else this.#findPart();
+    if (this.#code.gated) findPair(a, this.#part, this.#resultBytes);
+    else findPart(a, this.#code.parts, this.#part, this.#resultBytes);
     this.#startAhead();
     this.#pack();
     const row = a.here();
@@ -159,36 +160,6 @@ class JointCompiler {
     a.imul(rax, rdx);
     a.add(rax, { base: rdi, offset: 8 * (2 + this.#code.parts) });
     a.store(this.#local('c'), rax);
-  }
-
-  /** r9 = the panel's columns in the part that they belong to, r8 = from row to row of it. */
-  #findPart(): void {
-    const a = this.#a;
-    const found = a.label();
-    for (let part = 0; part < this.#code.parts; part++) {
-      a.mov(r9, { base: rdi, offset: 8 * (2 + part) });
-      a.mov(r8, this.#part(part, 'ldb'));
-      a.mov(rcx, this.#part(part, 'start'));
-      a.cmp(rdx, this.#part(part, 'end'));
-      a.jumpIf('less', found);
-    }
-    a.bind(found);
-    a.sub(rdx, rcx);
-    a.movImmediate(rax, this.#panelBytes);
-    a.imul(rax, rdx);
-    a.add(r9, rax);
-  }
-
-  /** r9 and r10 = the panel's columns in the gates and in what is gated. */
-  #findPair(): void {
-    const a = this.#a;
-    a.mov(r8, this.#part(0, 'ldb'));
-    a.movImmediate(rax, this.#resultBytes);
-    a.imul(rax, rdx);
-    a.mov(r9, { base: rdi, offset: 16 });
-    a.mov(r10, { base: rdi, offset: 24 });
-    a.add(r9, rax);
-    a.add(r10, rax);
   }
 
   /** The panel after the next: with two threads the one that this thread is likely to get. */

@@ -75,7 +75,7 @@ const listings: Readonly<Record<string, Listing>> = {
   },
   'claims/rl': {
     summary:
-      'reinforcement learning: Tango, its verifier and ablations, RISE, AceReason, misleading verifiers',
+      'reinforcement learning: Tango, its verifier, one policy fixed, RISE, AceReason, misleading verifiers',
     load: async () => (await import('./claims/rl.js')).rlClaim,
   },
 };

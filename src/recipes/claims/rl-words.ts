@@ -1,6 +1,6 @@
 /**
  * Tango on the task of the recipe `tango`: last letters of five English words, from a start at which one
- * answer in some hundred is right. Arms of a seed share warm starts, problems and seeds of samples.
+ * answer in a few hundred is right. Arms of a seed share warm starts, problems and seeds of samples.
  */
 import path from 'node:path';
 import type { Policy } from '../../rl/index.js';

@@ -89,7 +89,8 @@ async function run(context: RunContext<RlConfig, World>): Promise<RunOutcome> {
 
 export const rlClaim = recipe({
   name: 'claims/rl',
-  summary: 'reinforcement learning: Tango, its verifier and ablations, RISE, AceReason, misleading verifiers',
+  summary:
+    'reinforcement learning: Tango, its verifier, one policy fixed, RISE, AceReason, misleading verifiers',
   config: rlSettings,
   prepare: (config) => new World(config),
   derive: (config, world) => [
